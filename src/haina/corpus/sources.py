@@ -1,0 +1,185 @@
+"""Which files an input holds, in an order and with names that do not depend on the machine.
+
+Comes in: the files and folders the user named. Goes out: sources (path, portable name, licence), cut into partitions of
+about equal bytes, and the count of files that are no pages. Walks folders in sorted order. A symbolic link to something
+else below the same folder is passed over, since that is read where it stands; one that leads back above itself, a broken
+one and an unreadable folder become sources with a fault, which is quarantined later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from haina.runtime.errors import HainaError
+from haina.runtime.files import read_json
+
+LICENSES_FILE = "LICENSES.json"
+UNKNOWN_LICENSE = "unknown"
+
+_SUFFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("archive", (".warc", ".warc.gz", ".arc", ".arc.gz", ".wet", ".wet.gz")),
+    ("jsonl", (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst")),
+    ("parquet", (".parquet",)),
+    ("html", (".html", ".htm", ".xhtml")),
+    ("text", (".txt", ".md")),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file.
+
+    Attributes:
+        path: where it is on this machine; never written to an output.
+        name: its path relative to the input, `/`-separated; with several inputs their own names stand before it.
+        format: `archive`, `jsonl`, `parquet`, `html`, `text`, or `fault`.
+        bytes: size; 0 for a fault.
+        license: from the input's LICENSES.json, else `unknown`.
+        fault: why it cannot be read, empty when it can.
+    """
+
+    path: Path
+    name: str
+    format: str
+    bytes: int
+    license: str = UNKNOWN_LICENSE
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All sources of a run, in order, and the number of files that are no pages."""
+
+    sources: tuple[Source, ...]
+    ignored_files: int
+
+
+def format_of(name: str) -> str | None:
+    """The reader for a file name, None when it is no page: `a.warc.gz` -> `archive`."""
+    lowered = name.lower()
+    return next((kind for kind, suffixes in _SUFFIXES if lowered.endswith(suffixes)), None)
+
+
+def _portable(name: str) -> str:
+    """A file name that any encoding can hold: undecodable bytes are spelled \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace(os.sep, "/")
+
+
+def _walk(folder: Path, relative: str, above: frozenset[tuple[int, int]], root: Path) -> Iterator[tuple[Path, str, str]]:
+    """(path, relative name, fault) of everything below a folder, in sorted order; `root` is the resolved input folder."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        yield folder, relative or ".", f"unreadable: {error.strerror}"
+        return
+    for entry in entries:
+        name = f"{relative}/{entry.name}" if relative else entry.name
+        path = Path(entry.path)
+        try:
+            status = path.stat()
+        except OSError as error:
+            yield path, name, f"unreadable: {error.strerror}"
+            continue
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            yield path, name, "symlink-loop: leads back to a folder above it"
+        elif entry.is_symlink() and path.resolve().is_relative_to(root):
+            continue
+        elif path.is_dir():
+            yield from _walk(path, name, above | {identity}, root)
+        else:
+            yield path, name, ""
+
+
+def _licenses(root: Path) -> list[tuple[str, str]]:
+    """(prefix, licence) pairs of a root's LICENSES.json, longest prefix first."""
+    path = root / LICENSES_FILE
+    if not root.is_dir() or not path.is_file():
+        return []
+    data = read_json(path)
+    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
+        raise HainaError(f"{path}: not a map from folder to licence", 'write {"folder": "CC-BY-SA-4.0"}')
+    return sorted(((key.strip("/"), value) for key, value in data.items()), key=lambda pair: (-len(pair[0]), pair[0]))
+
+
+def _license_of(name: str, licenses: Sequence[tuple[str, str]]) -> str:
+    for prefix, license_name in licenses:
+        if not prefix or prefix == "." or name == prefix or name.startswith(prefix + "/"):
+            return license_name
+    return UNKNOWN_LICENSE
+
+
+def _source(path: Path, name: str, kind: str, fault: str, license_name: str) -> Source:
+    if not fault and not path.is_file():
+        fault = "unreadable: not a regular file"
+    if not fault and not os.access(path, os.R_OK):
+        fault = "unreadable: permission denied"
+    if fault:
+        return Source(path, name, "fault", 0, license_name, fault)
+    return Source(path, name, kind, path.stat().st_size, license_name)
+
+
+def list_sources(roots: Sequence[Path]) -> Inputs:
+    """Every source below the given files and folders.
+
+    Raises:
+        HainaError: no input was named, one does not exist, or none holds a file that could be a page.
+    """
+    if not roots:
+        raise HainaError("no input was named", "name files or folders with pages, or make some with `haina sample DIR`")
+    sources: list[Source] = []
+    ignored = 0
+    used: dict[str, int] = {}
+    for root in roots:
+        if not root.exists():
+            raise HainaError(f"{root}: no such file or folder", "check the path of the input")
+        label = _portable(root.resolve().name) or "input"
+        used[label] = used.get(label, 0) + 1
+        prefix = "" if len(roots) == 1 else (label if used[label] == 1 else f"{label}-{used[label]}")
+        if root.is_file():
+            kind = format_of(root.name)
+            if kind is None:
+                raise HainaError(
+                    f"{root}: not a format that can be read",
+                    "give WARC, ARC, WET, HTML, JSONL(.gz, .zst), Parquet, .txt or .md",
+                )
+            sources.append(_source(root, prefix or label, kind, "", UNKNOWN_LICENSE))
+            continue
+        licenses = _licenses(root)
+        status = root.stat()
+        for path, name, fault in _walk(root, "", frozenset({(status.st_dev, status.st_ino)}), root.resolve()):
+            if name == LICENSES_FILE:
+                continue
+            kind = format_of(name)
+            if kind is None and not fault:
+                ignored += 1
+                continue
+            portable = _portable(name)
+            full = f"{prefix}/{portable}" if prefix else portable
+            sources.append(_source(path, full, kind or "fault", fault, _license_of(portable, licenses)))
+    if not any(source.format != "fault" for source in sources):
+        names = ", ".join(str(root) for root in roots)
+        raise HainaError(
+            f"{names}: no page to read ({ignored} files of other kinds, {len(sources)} unreadable)",
+            "give WARC, ARC, WET, HTML, JSONL(.gz, .zst), Parquet, .txt or .md files",
+        )
+    return Inputs(tuple(sources), ignored)
+
+
+def partition(sources: Sequence[Source], count: int) -> list[tuple[Source, ...]]:
+    """Cut the ordered sources into at most `count` runs of about equal bytes, none of them empty.
+
+    A file is never cut. Each file weighs its bytes and 4 KiB for the work of opening it.
+    """
+    count = min(count, len(sources))
+    weights = [source.bytes + 4096 for source in sources]
+    total = sum(weights)
+    parts: list[list[Source]] = [[] for _ in range(count)]
+    before = 0
+    for source, weight in zip(sources, weights, strict=True):
+        parts[min(count - 1, (before + weight // 2) * count // total)].append(source)
+        before += weight
+    return [tuple(part) for part in parts if part]

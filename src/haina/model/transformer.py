@@ -1,0 +1,150 @@
+"""The transformer: token ids in, logits over the vocabulary out.
+
+A Llama decoder (arXiv 2302.13971): embedding, blocks of RMSNorm - attention - RMSNorm - SwiGLU around a
+residual stream, a last RMSNorm, and the output head. Parameters are named as in Hugging Face's
+`LlamaForCausalLM`, so state dicts interchange both ways.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from haina.model.attention import Attention, KeyValueCache
+from haina.model.config import ModelConfig
+from haina.model.rotary import rotary_angles
+
+INITIAL_STANDARD_DEVIATION = 0.02
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, the mean in float32 (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        wide = hidden.float()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * (wide * scale).to(hidden.dtype)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each normed before and added to the residual stream after."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = FeedForward(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, hidden: Tensor, angles: tuple[Tensor, Tensor], cache: KeyValueCache | None, layer: int
+    ) -> Tensor:
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, cache, layer)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+
+
+class Decoder(nn.Module):
+    """Everything below the output head; the `model.` of the parameter names."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim, self.rope_theta = config.head_dim, config.rope_theta
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        if positions is None:
+            start = 0 if cache is None else cache.length
+            positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        hidden = self.embed_tokens(tokens)
+        cos, sin = rotary_angles(positions, self.head_dim, self.rope_theta)
+        # [.., seq, half] -> [batch or 1, 1, seq, half]: one angle for all heads.
+        cos, sin = (angle.to(hidden.dtype).unsqueeze(-3) for angle in (cos, sin))
+        for layer, block in enumerate(self.layers):
+            hidden = block(hidden, (cos, sin), cache, layer)
+        return self.norm(hidden)
+
+
+class Transformer(nn.Module):
+    """A causal language model.
+
+    Args:
+        config: its sizes. `config.tie_word_embeddings` makes `lm_head.weight` and
+            `model.embed_tokens.weight` the same parameter.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tie()
+
+    def tie(self) -> None:
+        """Make the head share the embedding matrix, where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def hidden_states(
+        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """What the output head sees: [batch, seq, hidden_size]. Arguments as in `forward`."""
+        return self.model(tokens, cache, positions)
+
+    def forward(
+        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the next token at every position.
+
+        Args:
+            tokens: int64 [batch, seq].
+            cache: keys and values of earlier tokens; the new ones are appended.
+            positions: int64 [seq] or [batch, seq]; default: on from `cache.length`.
+
+        Returns:
+            logits: [batch, seq, vocab_size] in the dtype of the weights.
+        """
+        return self.lm_head(self.hidden_states(tokens, cache, positions))
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Fill the weights at random: N(0, 0.02), the two matrices that write into the residual stream
+        scaled down by sqrt(2 * layers) (GPT-2, Radford et al. 2019); norms at 1. The same seed gives the
+        same bits.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        residual = INITIAL_STANDARD_DEVIATION / math.sqrt(2 * self.config.num_hidden_layers)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+                continue
+            writes_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            values = torch.empty(parameter.shape, dtype=torch.float32)
+            values.normal_(
+                0.0, residual if writes_residual else INITIAL_STANDARD_DEVIATION, generator=generator
+            )
+            parameter.copy_(values)

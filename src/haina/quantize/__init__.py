@@ -1,0 +1,47 @@
+"""INT4 weights: a model folder in, a `compressed-tensors` folder out, and a transformer that computes on it
+packed.
+
+`haina.quantize.load(folder)` opens such a folder. torch and numba are imported on first use only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from haina.quantize.config import QuantizeConfig
+
+if TYPE_CHECKING:
+    from haina.quantize.compressed_tensors import is_quantized
+    from haina.quantize.int4 import dequantize, quantize
+    from haina.quantize.linear import Int4Linear, describe_kernels
+    from haina.quantize.load import load
+
+__all__ = [
+    "Int4Linear",
+    "QuantizeConfig",
+    "dequantize",
+    "describe_kernels",
+    "is_quantized",
+    "load",
+    "quantize",
+]
+
+_HOME = {
+    "Int4Linear": "haina.quantize.linear",
+    "dequantize": "haina.quantize.int4",
+    "describe_kernels": "haina.quantize.linear",
+    "is_quantized": "haina.quantize.compressed_tensors",
+    "load": "haina.quantize.load",
+    "quantize": "haina.quantize.int4",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    # Importing the submodule `load` binds its name here; the function is what callers mean.
+    globals()[name] = value
+    return value

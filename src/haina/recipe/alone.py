@@ -1,0 +1,79 @@
+"""One stage without a run folder: the same function, the same atomic outputs, at paths of the user's choice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from haina.recipe.graph import StageFunction
+from haina.runtime import files
+from haina.runtime.errors import HainaError
+from haina.runtime.lock import exclusive
+from haina.runtime.progress import Reporter, default_reporter
+from haina.runtime.stage import StageContext, StageResult
+
+
+def run_alone(
+    function: StageFunction,
+    config: Any,
+    outputs: Mapping[str, Path],
+    *,
+    inputs: Mapping[str, Path] | None = None,
+    sources: tuple[Path, ...] = (),
+    seed: int = 0,
+    workers: int = 0,
+    reporter: Reporter | None = None,
+    tensorboard: Path | None = None,
+) -> StageResult:
+    """Run a stage function and move its outputs to `outputs`.
+
+    A folder that a stage would replace has to be absent or empty: a stage alone has no manifest that says whose it is.
+    Work is kept in `OUT.work` when the run is interrupted, and the next run of the same settings goes on from it.
+
+    Raises:
+        HainaError: an output is in the way, or whatever the stage reports.
+    """
+    main_output = next(iter(outputs.values()))
+    work = main_output.with_name(main_output.name + ".work")
+    described = {
+        "stage": function.__module__,
+        "config": config.model_dump(mode="json"),
+        "inputs": {name: files.fingerprint_tree(path) for name, path in sorted((inputs or {}).items())},
+        "sources": [f"{path.name}:{files.fingerprint_tree(path)}" for path in sources],
+        "seed": seed,
+    }
+    mark = files.fingerprint_bytes(json.dumps(described, sort_keys=True).encode())
+    with exclusive(work, "wait for it to end, or choose another --out"):
+        result_path = work / "result.json"
+        if (work / "fingerprint").exists() and (work / "fingerprint").read_text() != mark:
+            for name in ("out", "scratch", "result.json"):
+                files.remove(work / name)
+        files.write_text(work / "fingerprint", mark)
+        if not result_path.exists():
+            _check_free(outputs.values())
+            context = StageContext(
+                work=work,
+                inputs=dict(inputs or {}),
+                sources=sources,
+                seed=seed,
+                workers=workers or os.cpu_count() or 1,
+                reporter=reporter or default_reporter(),
+                tensorboard=tensorboard,
+            )
+            files.write_json(result_path, asdict(function(config, context)))
+        for name, path in outputs.items():
+            if (work / "out" / name).exists():
+                files.publish(work / "out" / name, path)
+        result = StageResult(**files.read_json(result_path))
+        files.remove(work)
+    return result
+
+
+def _check_free(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise HainaError(f"{path}: already there", "remove it or choose another --out")

@@ -1,0 +1,226 @@
+"""What a path holds, in facts and tables: the content of `haina inspect`.
+
+Every kind of file that Haina writes is recognised by what is in it, never by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from haina.recipe.run_folder import MANIFEST
+from haina.runtime.errors import HainaError
+from haina.runtime.files import read_json
+
+PREVIEW_CHARACTERS = 160
+PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under named columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """A path, explained."""
+
+    kind: str
+    facts: dict[str, str]
+    tables: list[Table] = field(default_factory=list)
+    text: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def describe(path: Path, rows: int = 5) -> Description:
+    """Explain `path`.
+
+    Args:
+        path: a run, corpus, shards, tokenizer, model or checkpoint folder, a Parquet file, or an HTML page.
+        rows: documents to show where there are documents.
+
+    Raises:
+        HainaError: nothing is there, or it is none of these.
+    """
+    if not path.exists():
+        raise HainaError(f"{path}: no such file or folder", "check the path")
+    for marker, function in _FOLDERS.items():
+        if (path / marker).exists():
+            return function(path, rows)
+    if path.suffix == ".parquet":
+        return _parquet(path, rows)
+    if path.suffix.lower() in PAGE_SUFFIXES:
+        return _page(path)
+    raise HainaError(
+        f"{path}: not something haina made",
+        "name a run, corpus, shards, tokenizer, model or checkpoint folder, a .parquet file or an .html page",
+    )
+
+
+def _run(path: Path, rows: int) -> Description:
+    stages = read_json(path / MANIFEST)["stages"]
+    table = Table(
+        "stages",
+        ("stage", "in", "out", "dropped", "seconds", "peak MiB"),
+        [
+            (
+                name,
+                f"{record['records']['in']:,} {record['records']['unit']}",
+                f"{record['records']['out']:,}",
+                f"{record['records']['dropped']:,}",
+                f"{record['seconds']:,.1f}",
+                f"{record['peak_memory_bytes'] / 2**20:,.0f}",
+            )
+            for name, record in stages.items()
+        ],
+    )
+    metrics = [(name, key, _short(value)) for name, record in stages.items() for key, value in record["metrics"].items()]
+    facts = {"report": str(path / "report.html")} if (path / "report.html").exists() else {}
+    return Description("run folder", facts, [table, Table("metrics", ("stage", "metric", "value"), metrics)])
+
+
+def _corpus(path: Path, rows: int) -> Description:
+    summary = read_json(path / "summary.json")
+    reasons = [(item["stage"], item["reason"], f"{item['count']:,}") for item in summary["by_reason"]]
+    languages = [
+        (lang, f"{item['documents']:,}", f"{item['characters']:,}", f"{item['bytes']:,}")
+        for lang, item in summary["by_language"].items()
+    ]
+    facts = {name: f"{summary[name]:,}" for name in ("pages", "documents", "dropped")}
+    tables = [
+        Table("languages", ("language", "documents", "characters", "bytes"), languages),
+        Table("dropped", ("stage", "reason", "pages"), reasons),
+    ]
+    shown = next(iter(sorted((path / "documents").glob("*.parquet"))), None)
+    if shown is not None:
+        tables.append(_preview(shown, ("id", "lang", "url", "text"), rows))
+    return Description("curated corpus", facts, tables)
+
+
+def _shards(path: Path, rows: int) -> Description:
+    content = read_json(path / "shards.json")
+    splits = [
+        (name, f"{split['documents']:,}", f"{split['tokens']:,}", f"{split['bytes']:,}")
+        for name, split in content["splits"].items()
+    ]
+    facts = {f"tokenizer {key}": _short(value) for key, value in content["tokenizer"].items()}
+    tables = [Table("splits", ("split", "documents", "tokens", "bytes"), splits)]
+    documents = path / content["documents"]
+    if documents.exists():
+        tables.append(_preview(documents, ("shard", "index", "lang", "tokens", "url"), rows))
+    return Description("token shards", facts, tables)
+
+
+def _checkpoint(path: Path, rows: int) -> Description:
+    state = read_json(path / "state.json")
+    return Description("training checkpoint", {key: _short(value) for key, value in state.items() if key != "files"})
+
+
+def _model(path: Path, rows: int) -> Description:
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict) or "architectures" not in config:
+        raise HainaError(f"{path}/config.json: names no architecture", "name a model folder")
+    weights = sorted(path.glob("*.safetensors"))
+    names = (
+        "architectures",
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+        "rope_theta",
+        "tie_word_embeddings",
+        "torch_dtype",
+    )
+    facts = {name: _short(config[name]) for name in names if name in config}
+    facts["weights"] = f"{len(weights)} file(s), {sum(file.stat().st_size for file in weights) / 2**20:,.1f} MiB"
+    tables = []
+    if (path / "quantize.json").exists():
+        quantized = read_json(path / "quantize.json")
+        facts["bits per quantised weight"] = f"{quantized['bits_per_weight']:.2f}"
+        worst = sorted(quantized["tensors"], key=lambda item: -item["relative_error"])[:rows]
+        tables.append(
+            Table(
+                "tensors that lost most",
+                ("tensor", "shape", "relative error"),
+                [(item["name"], _short(item["shape"]), f"{item['relative_error']:.4f}") for item in worst],
+            )
+        )
+    return Description("model folder", facts, tables)
+
+
+def _tokenizer(path: Path, rows: int) -> Description:
+    from haina.runtime.tokenizer_file import TokenizerFile
+
+    tokenizer = TokenizerFile(path)
+    facts = {
+        "pieces": f"{tokenizer.vocab_size:,}",
+        "bos id": str(tokenizer.bos_id),
+        "eos id": str(tokenizer.eos_id),
+        "fingerprint": tokenizer.fingerprint,
+    }
+    return Description("tokenizer", facts)
+
+
+def _parquet(path: Path, rows: int) -> Description:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise HainaError(f"{path}: not a Parquet file ({error})", "restore the file") from error
+    facts = {"rows": f"{file.metadata.num_rows:,}", "columns": str(len(file.schema_arrow.names))}
+    columns = Table("columns", ("column", "type"), [(item.name, str(item.type)) for item in file.schema_arrow])
+    shown = tuple(name for name in ("id", "lang", "stage", "reason", "evidence", "url", "text") if name in file.schema_arrow.names)
+    tables = [columns, _preview(path, shown, rows)] if shown else [columns]
+    return Description("Parquet table", facts, tables)
+
+
+def _page(path: Path) -> Description:
+    from haina.corpus import extract_page
+
+    page = extract_page(path.read_bytes())
+    return Description("HTML page", {"title": page.title, "characters": f"{len(page.text):,}"}, text=page.text)
+
+
+def _preview(path: Path, columns: tuple[str, ...], rows: int) -> Table:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    present = [name for name in columns if name in file.schema_arrow.names]
+    shown: list[tuple[str, ...]] = []
+    if file.metadata.num_rows:
+        for item in next(file.iter_batches(batch_size=max(rows, 1), columns=present)).to_pylist()[:rows]:
+            shown.append(tuple(_short(item[name]) for name in present))
+    return Table(f"first rows of {path.name}", tuple(present), shown)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_short(item) for item in value)
+    text = " ".join(str(value).split())
+    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+
+
+_FOLDERS: dict[str, Callable[[Path, int], Description]] = {
+    MANIFEST: _run,
+    "documents": _corpus,
+    "shards.json": _shards,
+    "state.json": _checkpoint,
+    "config.json": _model,
+    "tokenizer.json": _tokenizer,
+}

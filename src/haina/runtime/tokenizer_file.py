@@ -1,0 +1,149 @@
+"""The tokenizer of a model folder, opened the same way by every part.
+
+Text is text: a special token spelled out in a document or by a user is encoded as ordinary characters, so
+nobody can forge an end-of-text or a turn border by typing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from haina.runtime.errors import HainaError
+from haina.runtime.files import fingerprint_file, read_json
+
+REPLACEMENT = "\ufffd"
+
+
+def check_characters(text: str) -> None:
+    """Raise a `HainaError` when `text` holds half of a surrogate pair, as broken JSON escapes and file names give."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise HainaError(
+            f"text has an unpaired surrogate U+{ord(text[error.start]):04X} at character {error.start}",
+            "decode the source with its real encoding, or replace such characters by U+FFFD",
+        ) from error
+
+
+class TokenizerFile:
+    """`tokenizer.json` of a folder, with the ids that the folder's `tokenizer_config.json` names.
+
+    Args:
+        folder: a folder with `tokenizer.json` and, optionally, `tokenizer_config.json`.
+
+    Raises:
+        HainaError: the file is missing or is not a tokenizer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise HainaError(
+                f"{folder}: no tokenizer.json",
+                "name a model folder or a folder made by `haina tokenizer train`",
+            )
+        try:
+            self.backend = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for any damage
+            raise HainaError(
+                f"{path}: not a tokenizer ({error})", "restore the file or train the tokenizer again"
+            ) from error
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        self.backend.encode_special_tokens = True
+        config_path = folder / "tokenizer_config.json"
+        self.config: dict[str, object] = read_json(config_path) if config_path.is_file() else {}
+
+    def _special_id(self, field: str) -> int | None:
+        token = self.config.get(field)
+        if isinstance(token, dict):
+            token = token.get("content")
+        return self.backend.token_to_id(token) if isinstance(token, str) else None
+
+    @cached_property
+    def bos_id(self) -> int | None:
+        return self._special_id("bos_token")
+
+    @cached_property
+    def eos_id(self) -> int | None:
+        return self._special_id("eos_token")
+
+    @cached_property
+    def pad_id(self) -> int | None:
+        return self._special_id("pad_token")
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint_file(self.folder / "tokenizer.json")
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Ids of `text`. With `add_special_tokens` the tokenizer's own frame (usually BOS) is put around them.
+
+        Raises:
+            HainaError: the text holds half of a surrogate pair, which is no character and has no UTF-8.
+        """
+        check_characters(text)
+        return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, without special tokens; errors as for `encode`."""
+        for text in texts:
+            check_characters(text)
+        return [
+            encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of `ids`; bytes that do not form UTF-8 become U+FFFD."""
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+
+class StreamDecoder:
+    """Turns ids into text piece by piece, holding back bytes that do not yet form a character.
+
+    A Chinese character may be split over several tokens, and a token may end one character and begin the
+    next; `push` returns only what can no longer change. The pieces joined are the text of all ids.
+    """
+
+    def __init__(self, tokenizer: TokenizerFile) -> None:
+        self.tokenizer = tokenizer
+        self.ids: list[int] = []
+        # Only ids[start:] are decoded each time: the ids since the last boundary, where no character was
+        # open, and one piece before it, because a decoder may treat its first piece specially.
+        self.start = 0
+        self.boundary = 0
+        self.given = 0  # characters of decode(ids[start:]) that were returned
+
+    def push(self, token_id: int) -> str:
+        """Text that `token_id` completes, possibly empty."""
+        self.ids.append(token_id)
+        text = self.tokenizer.decode(self.ids[self.start :])
+        settled = text.rstrip(REPLACEMENT)
+        piece = settled[self.given :]
+        self.given = max(self.given, len(settled))
+        if settled == text:
+            self._move_window()
+        return piece
+
+    def _move_window(self) -> None:
+        recent = self.tokenizer.decode(self.ids[self.boundary :])
+        if recent:
+            self.start, self.given = self.boundary, len(recent)
+        self.boundary = len(self.ids)
+
+    def flush(self) -> str:
+        """What is still held back, when no more ids come."""
+        text = self.tokenizer.decode(self.ids[self.start :])
+        piece = text[self.given :]
+        self.given = len(text)
+        return piece

@@ -1,0 +1,135 @@
+"""The vocabulary: lossless for every string, the same every time, cut where it should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from haina.runtime.errors import HainaError
+from haina.runtime.tokenizer_file import StreamDecoder, TokenizerFile
+from haina.tokenizer import train_tokenizer
+from haina.tokenizer.config import TokenizerConfig
+from haina.tokenizer.train import SPECIAL_TOKENS, untrained_tokenizer
+
+HOSTILE = [
+    "",
+    "\x00",
+    "a\x00海\x00",
+    "<s>你好</s><pad><|im_start|>user<|im_end|>",
+    "\r\n \u3000\u00a0\u200b\u2028\t\t x  ",
+    "１２３4五六七八",
+    "e\u0301 é ﬁ Å \u212b 豈 \uf900",  # nothing may be normalised
+    "👩‍👩‍👧‍👦🇨🇳𠮷𡃁",
+    "don't DON'T it'S ſ",
+    "\ufffd\ufeff\uffff",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_comes_back(tokenizer: TokenizerFile, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=False) == text
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=True)) == text
+
+
+characters = st.characters(exclude_categories=("Cs",))
+bilingual = st.text(st.one_of(characters, st.sampled_from("的海纳百川，。 \n\t0９a'")), max_size=60)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=bilingual)
+@example(text="海纳百川，有容乃大。The sea takes in 100 rivers.")
+def test_every_string_comes_back(tokenizer: TokenizerFile, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert all(len(SPECIAL_TOKENS) <= token_id < tokenizer.vocab_size for token_id in ids)
+    assert tokenizer.encode_batch([text]) == [ids]
+    if "\ufffd" not in text:  # the stream decoder takes it for bytes still missing
+        stream = StreamDecoder(tokenizer)
+        assert "".join([stream.push(token_id) for token_id in ids]) + stream.flush() == text
+
+
+@pytest.mark.parametrize("text", ["a\ud800b", "海\udfff", "\ud83d", "\udc80"])
+def test_half_a_character_is_an_error(tokenizer: TokenizerFile, text: str) -> None:
+    with pytest.raises(HainaError, match="unpaired surrogate U\\+D[89CDF]"):
+        tokenizer.encode(text)
+    with pytest.raises(HainaError, match="unpaired surrogate"):
+        tokenizer.encode_batch(["好", text])
+    with pytest.raises(HainaError, match="unpaired surrogate"):
+        train_tokenizer([text], TokenizerConfig(vocab_size=512))
+
+
+@pytest.mark.parametrize(
+    ("text", "cuts"),
+    [
+        ("我们的程序，可以运行。", ["我们的程序", "，可以运行", "。"]),
+        ("price 1234元", ["price", " ", "1", "2", "3", "4", "元"]),
+        ("第１２章", ["第", "１", "２", "章"]),
+        ("it's John'S", ["it", "'s", " John", "'S"]),
+        ("a  b\n\n  c", ["a", " ", " b", "\n\n", " ", " c"]),
+        ("x == y!\n", ["x", " ==", " y", "!\n"]),
+    ],
+)
+def test_pre_tokens(text: str, cuts: list[str]) -> None:
+    pieces = untrained_tokenizer().pre_tokenizer.pre_tokenize_str(text)
+    assert [text[start:end] for _, (start, end) in pieces] == cuts
+
+
+def test_special_tokens_come_first_and_text_cannot_forge_them(tokenizer: TokenizerFile) -> None:
+    assert [tokenizer.backend.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.vocab_size) == (0, 1, 2, 600)
+    for token in SPECIAL_TOKENS:
+        assert min(tokenizer.encode(f"你好{token}hello")) >= len(SPECIAL_TOKENS)
+    assert tokenizer.encode("你好", add_special_tokens=True) == [0, *tokenizer.encode("你好")]
+
+
+def test_digits_never_join_and_pieces_keep_to_their_length(tokenizer: TokenizerFile) -> None:
+    assert len(tokenizer.encode("2026")) == 4
+    pieces = [piece for piece in tokenizer.backend.get_vocab() if piece not in SPECIAL_TOKENS]
+    assert max(map(len, pieces)) <= TokenizerConfig().max_token_bytes  # one character a byte
+    assert not any(len(piece) > 1 and any(digit in piece for digit in "0123456789") for piece in pieces)
+
+
+TRAIN = """
+import random, sys
+from haina.tokenizer import train_tokenizer
+from haina.tokenizer.config import TokenizerConfig
+rng = random.Random(3)
+texts = ["".join(rng.choice("海纳百川有容乃大") for _ in range(9)) + " " + "".join(rng.choice("abcd") for _ in range(7)) for _ in range(400)]
+texts += texts[: len(texts) // 2]
+if sys.argv[1] == "reversed":
+    texts = texts[::-1]
+sys.stdout.write(train_tokenizer(texts, TokenizerConfig(vocab_size=700)).to_str())
+"""
+
+
+def test_the_same_file_whatever_the_hash_seed_threads_or_order() -> None:
+    """Random words over small alphabets are full of pairs that are equally frequent."""
+    made = set()
+    for hash_seed, threads, order in (("0", "1", "forward"), ("77", "2", "forward"), ("5", "3", "reversed")):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "RAYON_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN, order], env=environment, capture_output=True, check=True
+        )
+        made.add(done.stdout)
+    assert len(made) == 1
+    assert len(made.pop()) > 10_000
+
+
+def test_too_little_text_says_what_can_be_had() -> None:
+    texts = ["海纳百川，有容乃大。", "The sea takes in a hundred rivers."] * 3
+    with pytest.raises(
+        HainaError, match=r"tokenizer\.vocab_size: the text gives (\d+) pieces, 512"
+    ) as caught:
+        train_tokenizer(texts, TokenizerConfig(vocab_size=512))
+    assert "lower tokenizer.vocab_size to" in str(caught.value)
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""]])
+def test_no_text_is_an_error(texts: list[str]) -> None:
+    with pytest.raises(HainaError, match="no text"):
+        train_tokenizer(texts, TokenizerConfig())
