@@ -34,9 +34,13 @@ def tree_memory(process: psutil.Process) -> int:
 def run_quickstart(clone: Path, log: Path) -> tuple[float, int, int]:
     """Exit code aside: seconds, peak memory in bytes, and the exit code of `make quickstart`."""
     start = time.monotonic()
-    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")
+    }
     with log.open("wb") as output:
-        process = subprocess.Popen(["make", "quickstart"], cwd=clone, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(
+            ["make", "quickstart"], cwd=clone, stdout=output, stderr=output, env=environment
+        )
         watched, peak = psutil.Process(process.pid), 0
         while process.poll() is None:
             try:
@@ -55,7 +59,9 @@ def measure() -> dict[str, Any]:
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
         seconds, peak, code = run_quickstart(clone, log)
         if code != 0:
-            raise SystemExit(f"make quickstart failed with {code}:\n{log.read_text(errors='replace')[-4000:]}")
+            raise SystemExit(
+                f"make quickstart failed with {code}:\n{log.read_text(errors='replace')[-4000:]}"
+            )
         run = clone / "runs" / "quickstart"
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
         evaluation = json.loads((run / "evaluate" / "summary.json").read_text(encoding="utf-8"))
@@ -83,14 +89,16 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    print(f"make quickstart, fresh clone: {found['total_seconds'] / 60:.1f} min (target <= 20), {found['peak_memory_gib']} GiB (target < 6)")
+    minutes, memory = found["total_seconds"] / 60, found["peak_memory_gib"]
+    print(f"make quickstart, fresh clone: {minutes:.1f} min (target <= 20), {memory} GiB (target < 6)")
     for name, seconds in found["stage_seconds"].items():
         print(f"  {name:10} {seconds:8.1f} s")
     print(f"  {found['parameters']:,} parameters, {found['training_tokens']:,} training tokens")
     for lang, score in found["perplexity"]["bf16"].items():
         print(
             f"  {lang}: {score['bits_per_byte']:.3f} bits per byte, unigram {score['unigram_bits_per_byte']:.3f}, "
-            f"{score['below_unigram']:.1%} below (target >= 35 %); INT4 / bf16 {found['int4_over_bf16'][lang]:.4f} (target <= 1.02)"
+            f"{score['below_unigram']:.1%} below (target >= 35 %); "
+            f"INT4 / bf16 {found['int4_over_bf16'][lang]:.4f} (target <= 1.02)"
         )
     print("\n".join(found["printed"]))
 

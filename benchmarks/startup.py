@@ -35,7 +35,9 @@ def main() -> None:
         for name, command in commands.items():
             times[name].append(seconds(command))
     for name, values in times.items():
-        print(f"{name:16} median {statistics.median(values):.3f} s, {min(values):.3f} to {max(values):.3f}, {ROUNDS} runs")
+        print(
+            f"{name:16} median {statistics.median(values):.3f} s, {min(values):.3f} to {max(values):.3f}, {ROUNDS} runs"
+        )
 
 
 if __name__ == "__main__":

@@ -10,18 +10,106 @@ from pathlib import Path
 
 import pytest
 
-ZH_SUBJECTS = ["这个工具", "我们的程序", "新版本的编辑器", "图书馆的管理员", "每一位学生", "北京的气象台", "研究小组", "那位老工程师", "数据库", "系统管理员"]
-ZH_VERBS = ["可以帮助用户整理", "每天都会检查", "昨天重新设计了", "正在学习怎样处理", "已经保存了", "需要先打开", "不应该随便删除", "能够自动生成", "负责翻译", "终于找到了"]
-ZH_OBJECTS = ["很长的中文文档", "表格中的数据", "历史上的天气记录", "网页里的图片和链接", "用户写下的笔记", "古代诗歌的手稿", "复杂的数学公式", "工程项目的预算", "城市交通的地图", "软件的使用说明"]
-ZH_TAILS = ["，所以大家都很满意。", "，但是还有一些问题没有解决。", "，因为这样做比较安全。", "，然后把结果交给下一个部门。", "；如果出现错误，请查看日志。", "，这在过去是不可能的。", "，并且在第二天之前完成。", "，不过速度比以前慢了一点。"]
-EN_SUBJECTS = ["This tool", "Our program", "The new version of the editor", "A librarian in the city", "Every student", "The weather station", "The research group", "That old engineer", "The database", "A system administrator"]
-EN_VERBS = ["can help people to arrange", "checks every morning", "has designed again", "is learning how to handle", "has already saved", "must first open", "should never delete", "is able to generate", "is responsible for", "has finally found"]
-EN_OBJECTS = ["the long documents on the desk", "the numbers in the table", "records of the weather", "pictures and links of a page", "the notes that users wrote", "manuscripts of old poems", "a difficult formula", "the budget of the project", "maps of the traffic", "the manual of the software"]
-EN_TAILS = [", so that everyone is content.", ", but some of the problems are not solved.", " because it is safer in this way.", ", and then gives the result to the next office.", "; if there is an error, look at the log.", ", which was not possible in the past.", " and will be ready before the next day.", ", although it is slower than before."]
+ZH_SUBJECTS = [
+    "这个工具",
+    "我们的程序",
+    "新版本的编辑器",
+    "图书馆的管理员",
+    "每一位学生",
+    "北京的气象台",
+    "研究小组",
+    "那位老工程师",
+    "数据库",
+    "系统管理员",
+]
+ZH_VERBS = [
+    "可以帮助用户整理",
+    "每天都会检查",
+    "昨天重新设计了",
+    "正在学习怎样处理",
+    "已经保存了",
+    "需要先打开",
+    "不应该随便删除",
+    "能够自动生成",
+    "负责翻译",
+    "终于找到了",
+]
+ZH_OBJECTS = [
+    "很长的中文文档",
+    "表格中的数据",
+    "历史上的天气记录",
+    "网页里的图片和链接",
+    "用户写下的笔记",
+    "古代诗歌的手稿",
+    "复杂的数学公式",
+    "工程项目的预算",
+    "城市交通的地图",
+    "软件的使用说明",
+]
+ZH_TAILS = [
+    "，所以大家都很满意。",
+    "，但是还有一些问题没有解决。",
+    "，因为这样做比较安全。",
+    "，然后把结果交给下一个部门。",
+    "；如果出现错误，请查看日志。",
+    "，这在过去是不可能的。",
+    "，并且在第二天之前完成。",
+    "，不过速度比以前慢了一点。",
+]
+EN_SUBJECTS = [
+    "This tool",
+    "Our program",
+    "The new version of the editor",
+    "A librarian in the city",
+    "Every student",
+    "The weather station",
+    "The research group",
+    "That old engineer",
+    "The database",
+    "A system administrator",
+]
+EN_VERBS = [
+    "can help people to arrange",
+    "checks every morning",
+    "has designed again",
+    "is learning how to handle",
+    "has already saved",
+    "must first open",
+    "should never delete",
+    "is able to generate",
+    "is responsible for",
+    "has finally found",
+]
+EN_OBJECTS = [
+    "the long documents on the desk",
+    "the numbers in the table",
+    "records of the weather",
+    "pictures and links of a page",
+    "the notes that users wrote",
+    "manuscripts of old poems",
+    "a difficult formula",
+    "the budget of the project",
+    "maps of the traffic",
+    "the manual of the software",
+]
+EN_TAILS = [
+    ", so that everyone is content.",
+    ", but some of the problems are not solved.",
+    " because it is safer in this way.",
+    ", and then gives the result to the next office.",
+    "; if there is an error, look at the log.",
+    ", which was not possible in the past.",
+    " and will be ready before the next day.",
+    ", although it is slower than before.",
+]
 
 
 def _sentences(rng: random.Random, chinese: bool, count: int) -> list[str]:
-    parts = (ZH_SUBJECTS, ZH_VERBS, ZH_OBJECTS, ZH_TAILS) if chinese else (EN_SUBJECTS, EN_VERBS, EN_OBJECTS, EN_TAILS)
+    parts = (
+        (ZH_SUBJECTS, ZH_VERBS, ZH_OBJECTS, ZH_TAILS)
+        if chinese
+        else (EN_SUBJECTS, EN_VERBS, EN_OBJECTS, EN_TAILS)
+    )
     glue = "" if chinese else " "
     out = []
     for _ in range(count):
@@ -59,10 +147,15 @@ def write_pages(folder: Path, count: int = 30, seed: int = 0) -> None:
     (folder / "legacy.html").write_bytes(legacy.encode("gb18030"))
     (folder / "empty.html").write_bytes(b"")
     (folder / "broken.html").write_bytes(b"\xff\xfe\x00\xd8<html>" + bytes(range(128, 256)) * 9)
-    lines = [json.dumps({"text": "\n".join(_sentences(rng, False, 9)), "url": "https://example.org/a"}), "{not json"]
+    lines = [
+        json.dumps({"text": "\n".join(_sentences(rng, False, 9)), "url": "https://example.org/a"}),
+        "{not json",
+    ]
     packed = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
     (folder / "more.jsonl.gz").write_bytes(packed)
-    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(("\n".join(lines) + "\n").encode() * 50, mtime=0)[:-40])
+    (folder / "cut.jsonl.gz").write_bytes(
+        gzip.compress(("\n".join(lines) + "\n").encode() * 50, mtime=0)[:-40]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -90,4 +183,19 @@ TINY_SETTINGS = [
     "tokenizer.vocab_size=600",
     "shards.validation_fraction=0.1",
     "quantize.group_size=32",
+    "train.model.hidden_size=64",
+    "train.model.intermediate_size=128",
+    "train.model.num_hidden_layers=2",
+    "train.model.num_attention_heads=2",
+    "train.sequence_length=64",
+    "train.steps=30",
+    "train.warmup_steps=5",
+    "train.learning_rate=0.01",
+    "train.checkpoint_every=7",
+    "train.evaluate_every=10",
+    "train.log_every=5",
+    "train.threads=1",
+    "evaluate.samples.max_tokens=12",
+    "workers=1",
+    "seed=3",
 ]

@@ -55,7 +55,8 @@ def test_official_prompts_character_by_character() -> None:
     assert build_prompt(load_suite("cmmlu"), "high_school_geography", [RIVER], SEA) == (
         "以下是关于高中地理的单项选择题，请直接给出正确答案的选项。\n\n"
         "题目：长江有多长？\nA. 1000公里\nB. 6300公里\nC. {letter}\nD. 不知道\n答案是：B\n\n"
-        "题目：Which is the largest sea?\nA. Red Sea\nB. Black Sea\nC. {question}\nD. Philippine Sea\n答案是："
+        "题目：Which is the largest sea?\n"
+        "A. Red Sea\nB. Black Sea\nC. {question}\nD. Philippine Sea\n答案是："
     )
     assert build_prompt(load_suite("ceval"), "high_school_geography", [RIVER], SEA) == (
         "以下是中国关于高中地理考试的单项选择题，请选出其中的正确答案。\n\n"

@@ -1,4 +1,5 @@
-"""Tiny random models and a tiny byte-level tokenizer, made on the spot in the layout that transformers reads."""
+"""Tiny random models and a tiny byte-level tokenizer, made on the spot in the layout that transformers
+reads."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ CHATML = (
 
 
 def write_tokenizer(folder: Path, vocab_size: int = 400, template: str | None = CHATML) -> None:
-    """A byte-level BPE with our special tokens; small enough that most Chinese characters take several tokens."""
+    """A byte-level BPE with our special tokens; small enough that most Chinese characters take several
+    tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -100,6 +102,11 @@ def write_model(folder: Path, seed: int = 0, **changes: object) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def save_random_model() -> Callable[..., Path]:
+    return write_model
 
 
 @pytest.fixture(scope="session")

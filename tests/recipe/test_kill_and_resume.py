@@ -93,7 +93,9 @@ def test_killed_at_random_moments(
         again.join()
         assert again.exitcode == 0, f"trial {trial}: the second run failed after {finished}"
         after = RunFolder(folder).manifest()["stages"]
-        assert {name: after[name]["finished"] for name in finished} == finished, f"trial {trial}: finished work was redone"
+        assert {name: after[name]["finished"] for name in finished} == finished, (
+            f"trial {trial}: finished work was redone"
+        )
         got = _contents(folder)
         assert got.keys() == expected.keys(), f"trial {trial}"
         differing = [name for name in expected if got[name] != expected[name]]

@@ -15,7 +15,11 @@ from haina.runtime import files
 from haina.runtime.errors import HainaError
 
 TRAIN = next(stage for stage in STAGES if stage.name == "train")
-RECORD: dict[str, Any] = {"fingerprint": "f", "records": {"in": 1, "out": 1, "dropped": 0, "unit": "windows"}, "metrics": {}}
+RECORD: dict[str, Any] = {
+    "fingerprint": "f",
+    "records": {"in": 1, "out": 1, "dropped": 0, "unit": "windows"},
+    "metrics": {},
+}
 
 
 def _produce(run: RunFolder, stage: Stage, text: str) -> None:
@@ -58,7 +62,9 @@ def test_commit_interrupted_anywhere_is_finished_by_the_next_run(
     again.settle()
     if steps == 0:
         assert (again.path / "model" / "a" / "文件.txt").read_text(encoding="utf-8") == "old"
-        assert again.work(TRAIN, "fnew").joinpath("out", "model").exists(), "the finished output was thrown away"
+        assert again.work(TRAIN, "fnew").joinpath("out", "model").exists(), (
+            "the finished output was thrown away"
+        )
         return
     for name in TRAIN.outputs:
         assert (again.path / name / "a" / "文件.txt").read_text(encoding="utf-8") == "new"

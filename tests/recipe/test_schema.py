@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def test_shipped_recipes_load_and_survive_a_round_trip(path: Path) -> None:
 
 
 def test_overrides_reach_nested_fields() -> None:
-    recipe = build_recipe({"name": "a"}, ["tokenizer.vocab_size=1024", "seed=7", "description=中文 description"], "test")
+    recipe = build_recipe(
+        {"name": "a"}, ["tokenizer.vocab_size=1024", "seed=7", "description=中文 description"], "test"
+    )
     assert (recipe.tokenizer.vocab_size, recipe.seed, recipe.description) == (1024, 7, "中文 description")
 
 
@@ -77,7 +80,5 @@ def test_an_empty_recipe_is_all_defaults_and_named_after_its_file(tmp_path: Path
 
 @given(st.text(max_size=40))
 def test_no_override_escapes_as_another_exception(text: str) -> None:
-    try:
-        build_recipe({"name": "a"}, [text], "test")
-    except HainaError as error:
-        assert str(error)
+    with contextlib.suppress(HainaError):
+        assert build_recipe({"name": "a"}, [text], "test").name

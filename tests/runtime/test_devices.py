@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haina.runtime import devices
@@ -59,6 +59,7 @@ def test_flags_are_whole_words() -> None:
     assert parse_cpuinfo("flags : xavx2 fma4 avx512fx")[1] == ()
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text())
 def test_any_cpuinfo_is_read(text: str) -> None:
     model, sets, cores = parse_cpuinfo(text)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haina.runtime import files
@@ -28,6 +28,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.binary())
 def test_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("f") / "deep" / "文件.bin"
@@ -36,6 +37,7 @@ def test_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) 
     assert names(path.parent) == ["文件.bin"]
 
 
+@settings(max_examples=15, deadline=None)
 @given(JSON)
 def test_json_comes_back_with_one_final_newline(
     tmp_path_factory: pytest.TempPathFactory, value: object
@@ -75,9 +77,14 @@ def test_json_without_a_number_is_refused_and_leaves_the_old_file(tmp_path: Path
 def test_a_failed_block_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -> None:
     path = tmp_path / "a"
     files.write_bytes(path, b"old")
-    with pytest.raises(KeyboardInterrupt), files.atomic_path(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise KeyboardInterrupt
+
+    def fail() -> None:
+        with files.atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
 
@@ -103,10 +110,15 @@ def test_a_partial_folder_is_published_and_an_old_partial_folder_is_replaced(tmp
         temporary.mkdir()
         (temporary / "weights").write_bytes(b"1")
     assert names(tmp_path / "checkpoint") == ["weights"]
-    with pytest.raises(RuntimeError), files.atomic_path(tmp_path / "other") as temporary:
-        temporary.mkdir()
-        (temporary / "weights").write_bytes(b"1")
-        raise RuntimeError
+
+    def fail() -> None:
+        with files.atomic_path(tmp_path / "other") as temporary:
+            temporary.mkdir()
+            (temporary / "weights").write_bytes(b"1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert names(tmp_path) == ["checkpoint"]
 
 
@@ -162,6 +174,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         files.write_bytes(tmp_path / "a" / "b", b"")
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.binary(max_size=6), max_size=5), st.lists(st.binary(max_size=6), max_size=5))
 def test_fingerprints_differ_when_parts_differ(left: list[bytes], right: list[bytes]) -> None:
     same = files.fingerprint_bytes(*left) == files.fingerprint_bytes(*right)
@@ -205,3 +218,21 @@ def test_remove_takes_files_folders_and_links_but_not_what_a_link_names(tmp_path
         files.remove(tmp_path / name)
     assert names(tmp_path) == ["kept"]
     assert names(tmp_path / "kept") == ["a"]
+
+
+def test_an_error_about_another_file_names_that_file(tmp_path: Path) -> None:
+    source = tmp_path / "来源.txt"
+    with pytest.raises(HainaError, match=r"来源\.txt: no such file"), files.atomic_path(tmp_path / "out"):
+        source.read_bytes()
+
+
+def test_a_full_disk_names_the_file_that_was_being_written(tmp_path: Path) -> None:
+    with pytest.raises(HainaError, match=r"out: no space left"), files.atomic_path(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert names(tmp_path) == []
+
+
+def test_damage_that_a_library_reports_as_oserror_is_left_to_its_reader(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Corrupt snappy"), files.atomic_path(tmp_path / "out"):
+        raise OSError("Corrupt snappy compressed data.")
+    assert names(tmp_path) == []

@@ -36,7 +36,12 @@ def test_layout_is_megatrons(tmp_path: Path) -> None:
 
 
 def test_type_follows_the_vocabulary() -> None:
-    assert [token_dtype(size).name for size in (512, 65535, 65536, 125_696)] == ["uint16", "uint16", "int32", "int32"]
+    assert [token_dtype(size).name for size in (512, 65535, 65536, 125_696)] == [
+        "uint16",
+        "uint16",
+        "int32",
+        "int32",
+    ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,7 +88,9 @@ def prefix(tmp_path: Path) -> Path:
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_truncation_names_file_and_offset(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_truncation_names_file_and_offset(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     prefix = tmp_path_factory.mktemp("cut") / "train"
     write_indexed(prefix, arrays([[0, 5, 1], [0, 6, 7, 1]]), UINT16)
     path = prefix.with_name(data.draw(st.sampled_from(["train.bin", "train.idx"])))

@@ -17,10 +17,25 @@ from haina.tokenizer import stage
 from haina.tokenizer.config import TokenizerConfig
 
 CHINESE = {
-    "zh-Hans": "我们的程序可以打开文档并且保存图书馆里关于天气数学历史语言网络学生老师城市交通的说明。，；",
-    "zh-Hant": "這個工具能夠開啟檔案並儲存圖書館裡關於氣象數學歷史語言網路學生老師城市交通的說明。，；",
+    "zh-Hans": "我们的 程序 可以 打开 文档 并且 保存 图书馆 里 关于 天气 数学 历史 语言 网络 城市 的 ， 。",
+    "zh-Hant": "我們的 程式 能夠 開啟 檔案 並且 儲存 圖書館 裡 關於 氣象 數學 歷史 語言 網路 城市 的 ， 。",
 }
-ENGLISH = ["the", "program", "opens", "a", "document", "and", "saves", "what", "people", "wrote", "about", "weather", "history", "language", "networks", "students"]
+ENGLISH = [
+    "the",
+    "program",
+    "opens",
+    "a",
+    "document",
+    "and",
+    "saves",
+    "what",
+    "people",
+    "wrote",
+    "about",
+    "weather",
+    "history",
+    "languages",
+]
 ENGLISH += [
     first + middle + last
     for first in ("con", "re", "pro", "sub")
@@ -30,9 +45,10 @@ ENGLISH += [
 
 
 def make_text(lang: str, rng: random.Random) -> str:
-    if lang == "en":
-        return " ".join(rng.choice(ENGLISH) for _ in range(90)) + f" {rng.randrange(3000)}.\n"
-    return "".join(rng.choice(CHINESE[lang]) for _ in range(120)) + f" {rng.randrange(3000)}。\n"
+    """About 400 bytes that end in a number."""
+    words = ENGLISH if lang == "en" else CHINESE[lang].split()
+    chosen = [rng.choice(words) for _ in range(52 if lang == "en" else 68)]
+    return (" " if lang == "en" else "").join(chosen) + f" {rng.randrange(3000)}\n"
 
 
 def write_corpus(

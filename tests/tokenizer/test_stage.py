@@ -31,8 +31,8 @@ def test_files_and_summary(folder: Path, tokenizer: TokenizerFile) -> None:
         assert rates["bytes_per_token"] == pytest.approx(rates["bytes"] / rates["tokens"], abs=1e-3)
         assert rates["tokens_per_character"] == pytest.approx(rates["tokens"] / rates["characters"], abs=1e-3)
         assert 0 <= summary["byte_tokens_share"][lang] < 1
-    assert any("图书" in piece or "說" in piece or "的" in piece for piece in summary["longest_pieces"]["zh"])
-    assert " document" in summary["longest_pieces"]["en"]
+    assert any("图书馆" in piece for piece in summary["longest_pieces"]["zh"])
+    assert all(piece.isascii() and len(piece) >= 6 for piece in summary["longest_pieces"]["en"])
     assert {example["lang"] for example in summary["examples"]} == {"zh-Hans", "zh-Hant", "en"}
     for example in summary["examples"]:
         whole = [piece for piece in example["pieces"] if not piece.startswith("<")]
@@ -77,7 +77,7 @@ def test_sample_is_capped_and_the_smaller_language_is_levelled(
 
 def test_one_language_alone_works(make_corpus: Callable[..., Path], tmp_path: Path) -> None:
     for lang in ("zh-Hant", "en"):
-        corpus = make_corpus(tmp_path / lang, 40, 1, (lang,))
+        corpus = make_corpus(tmp_path / lang, 150, 1, (lang,))
         context = StageContext(tmp_path / f"work-{lang}", {"corpus": corpus})
         stage.run(TokenizerConfig(vocab_size=512, min_frequency=1), context)
         assert TokenizerFile(context.out("tokenizer")).vocab_size == 512

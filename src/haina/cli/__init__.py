@@ -18,7 +18,13 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    from haina.runtime.errors import EXIT_INTERNAL_FAULT, EXIT_INTERRUPTED, EXIT_USER_ERROR, HainaError, from_os_error
+    from haina.runtime.errors import (
+        EXIT_INTERNAL_FAULT,
+        EXIT_INTERRUPTED,
+        EXIT_USER_ERROR,
+        HainaError,
+        from_os_error,
+    )
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     # --debug may stand anywhere: it is reached for after a command has failed.
@@ -53,7 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        _fail(f"internal fault: {type(error).__name__}: {reason}; run again with --debug for the traceback", EXIT_INTERNAL_FAULT)
+        _fail(
+            f"internal fault: {type(error).__name__}: {reason}; run again with --debug for the traceback",
+            EXIT_INTERNAL_FAULT,
+        )
     if code == EXIT_INTERRUPTED:
         _fail("stopped; run the same command again to go on from here", EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

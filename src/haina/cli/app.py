@@ -11,7 +11,8 @@ from haina.cli import corpus, doctor, evaluate, inspect, models, run, talk, toke
 
 app = typer.Typer(
     name="haina",
-    help="海纳 · raw Chinese and English web pages in, a trained, measured, INT4-quantised and served language model out.\n\n"
+    help="海纳 · raw Chinese and English web pages in; a trained, measured, INT4-quantised and served "
+    "language model out.\n\n"
     "Start with `haina sample sample/` and `haina run recipes/quickstart.yaml --input sample/`.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -29,9 +30,12 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure; may stand anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of a failure; may stand anywhere.")
+    ] = False,
 ) -> None:
     """The options of every command; `main` has already acted on --debug."""
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override one setting; the value is YAML. May be given again."),
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override one setting; the value is YAML. May be given again."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 

@@ -11,7 +11,10 @@ from haina.cli.common import JsonOption, SetOption, existing, print_json, print_
 
 
 def curate(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="WARC, HTML, JSONL, Parquet or text files, or folders.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="WARC, HTML, JSONL, Parquet or text files, or folders."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
     overrides: SetOption = None,
@@ -33,7 +36,11 @@ def curate(
     if json_output:
         print_json(summary)
         return
-    print_table("pages left after each step", ("step", "pages"), [(item["step"], f"{item['remaining']:,}") for item in summary["funnel"]])
+    print_table(
+        "pages left after each step",
+        ("step", "pages"),
+        [(item["step"], f"{item['remaining']:,}") for item in summary["funnel"]],
+    )
     print_table(
         "dropped",
         ("stage", "reason", "pages"),
@@ -42,5 +49,8 @@ def curate(
     print_table(
         f"documents in {out}/documents",
         ("language", "documents", "characters"),
-        [(lang, f"{item['documents']:,}", f"{item['characters']:,}") for lang, item in summary["by_language"].items()],
+        [
+            (lang, f"{item['documents']:,}", f"{item['characters']:,}")
+            for lang, item in summary["by_language"].items()
+        ],
     )

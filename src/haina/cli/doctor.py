@@ -13,7 +13,9 @@ MARKS = {True: "ok", False: "look", None: ""}
 
 
 def doctor(
-    folder: Annotated[Path, typer.Option("--folder", help="Where runs will be kept; its free space is checked.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where runs will be kept; its free space is checked.")
+    ] = Path(),
     json_output: JsonOption = False,
 ) -> None:
     """Tell cores, memory, instruction sets, GPUs, and measured matmul and memory rates (some seconds).

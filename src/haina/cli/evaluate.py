@@ -12,7 +12,9 @@ from haina.cli.common import JsonOption, existing, print_json, print_table
 
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, bf16 or INT4.")],
-    text: Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text or Parquet files, or folders of them.")] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", help="UTF-8 text or Parquet files, or folders of them.")
+    ] = None,
     column: Annotated[str, typer.Option(help="Text column of Parquet files.")] = "text",
     suite: Annotated[str, typer.Option("--suite", help="ceval, cmmlu or mmlu.")] = "",
     data: Annotated[Path | None, typer.Option("--data", help="The suite's files: a folder or a zip.")] = None,

@@ -11,7 +11,10 @@ from haina.cli.common import JsonOption, console, print_json, print_table
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or file that Haina wrote, a Parquet file, a page.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A folder or file that Haina wrote, a Parquet file, a page."),
+    ],
     rows: Annotated[int, typer.Option("--rows", min=0, help="Documents to show.")] = 5,
     json_output: JsonOption = False,
 ) -> None:

@@ -44,13 +44,20 @@ def quantize(
         print_json(summary)
         return
     before, after = human_bytes(summary["bytes_before"]), human_bytes(summary["bytes_after"])
-    console().print(f"{out}: {before} -> {after}, {summary['bits_per_weight']:.2f} bits per quantised weight", markup=False)
+    console().print(
+        f"{out}: {before} -> {after}, {summary['bits_per_weight']:.2f} bits per quantised weight",
+        markup=False,
+    )
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A model folder: Llama layout, Baichuan's W_pack, or INT4.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A model folder: Llama layout, Baichuan's W_pack, or INT4.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write.")],
-    precision: Annotated[Precision, typer.Option("--dtype", help="Number format of the weights.")] = Precision.BF16,
+    precision: Annotated[
+        Precision, typer.Option("--dtype", help="Number format of the weights.")
+    ] = Precision.BF16,
 ) -> None:
     """Rewrite a model folder as a plain Llama folder that transformers and vLLM open without custom code.
 

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from haina.cli.common import JsonOption, SetOption, console, human_bytes, human_seconds, print_json, print_table
+from haina.cli.common import (
+    JsonOption,
+    SetOption,
+    console,
+    human_bytes,
+    human_seconds,
+    print_json,
+    print_table,
+)
 
 
 class SampleSource(StrEnum):
@@ -24,10 +32,19 @@ def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: YAML, one section a stage.")],
     input_paths: Annotated[
         list[Path] | None,
-        typer.Option("--input", "-i", metavar="PATH", help="Pages: WARC, HTML, JSONL, Parquet or text files, or folders."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="PATH",
+            help="Pages: WARC, HTML, JSONL, Parquet or text files, or folders.",
+        ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", "-n", help="Run folder below --runs; the recipe's name by default.")] = "",
-    first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Begin here; earlier stages must be there.")] = "corpus",
+    name: Annotated[
+        str, typer.Option("--name", "-n", help="Run folder below --runs; the recipe's name by default.")
+    ] = "",
+    first: Annotated[
+        str, typer.Option("--from", metavar="STAGE", help="Begin here; earlier stages must be there.")
+    ] = "corpus",
     last: Annotated[str, typer.Option("--to", metavar="STAGE", help="Stop after this stage.")] = "report",
     overrides: SetOption = None,
     runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs"),
@@ -47,11 +64,18 @@ def run(
 
     settings = load_recipe(recipe, overrides or [])
     if name in (".", "..") or "/" in name:
-        raise HainaError(f"--name {name}: must be a folder name, not a path", "use --runs for the folder around it")
+        raise HainaError(
+            f"--name {name}: must be a folder name, not a path", "use --runs for the folder around it"
+        )
     folder = runs / (name or settings.name)
     reports = run_recipe(settings, input_paths or [], folder, default_reporter(), first, last)
     if json_output:
-        print_json({"run": str(folder), "stages": {item.stage: {**item.record, "reused": item.reused} for item in reports}})
+        print_json(
+            {
+                "run": str(folder),
+                "stages": {item.stage: {**item.record, "reused": item.reused} for item in reports},
+            }
+        )
         return
     rows = []
     for item in reports:
@@ -78,7 +102,9 @@ def run(
 
 def sample(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to fill.")],
-    source: Annotated[SampleSource, typer.Option(help="Where from; auto takes the first that answers.")] = SampleSource.AUTO,
+    source: Annotated[
+        SampleSource, typer.Option(help="Where from; auto takes the first that answers.")
+    ] = SampleSource.AUTO,
     json_output: JsonOption = False,
 ) -> None:
     """Fetch real bilingual pages to try things with, their licences beside them.
@@ -90,10 +116,20 @@ def sample(
 
     report = fetch_sample(folder, source.value, default_reporter())
     if json_output:
-        print_json({"folder": str(folder), "source": report.source, "files": report.files, "bytes": report.bytes, "note": report.note})
+        print_json(
+            {
+                "folder": str(folder),
+                "source": report.source,
+                "files": report.files,
+                "bytes": report.bytes,
+                "note": report.note,
+            }
+        )
         return
     out = console()
-    out.print(f"{folder}: {report.files:,} files, {human_bytes(report.bytes)}, from {report.source}", markup=False)
+    out.print(
+        f"{folder}: {report.files:,} files, {human_bytes(report.bytes)}, from {report.source}", markup=False
+    )
     if report.note:
         out.print(report.note, markup=False)
     out.print(f"Next: haina run recipes/quickstart.yaml --input {folder}", markup=False)

@@ -12,16 +12,20 @@ import typer
 from haina.cli.common import JsonOption, console, print_json
 
 if TYPE_CHECKING:
-    from haina.inference.engine import Engine, SamplingParameters
+    from haina.inference import Engine, SamplingParameters
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, bf16 or INT4.")]
 TokensOption = Annotated[int, typer.Option("--max-tokens", help="Most new tokens.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
 TopKOption = Annotated[int, typer.Option(help="Sample among the k likeliest; 0 for all.")]
 TopPOption = Annotated[float, typer.Option(help="Sample among the likeliest that hold this share.")]
-PenaltyOption = Annotated[float, typer.Option("--repetition-penalty", help="Above 1 discourages what was said.")]
+PenaltyOption = Annotated[
+    float, typer.Option("--repetition-penalty", help="Above 1 discourages what was said.")
+]
 SeedOption = Annotated[int | None, typer.Option(help="The same seed gives the same text.")]
-StopOption = Annotated[list[str] | None, typer.Option("--stop", help="Stop before this text. May be given again.")]
+StopOption = Annotated[
+    list[str] | None, typer.Option("--stop", help="Stop before this text. May be given again.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -39,7 +43,9 @@ def generate(
     top_k: TopKOption = 0,
     top_p: TopPOption = 0.9,
     repetition_penalty: PenaltyOption = 1.1,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token; same as --temperature 0.")] = False,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always the likeliest token; same as --temperature 0.")
+    ] = False,
     stop: StopOption = None,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
@@ -116,12 +122,17 @@ def chat(
     )
     out = console()
     out.print(f"{engine.name}: {engine.description}", markup=False, style="dim")
-    out.print("/reset forgets, /exit leaves, Ctrl-C stops an answer. 输入 /reset 清空，/exit 退出，Ctrl-C 停止回答。", style="dim")
+    out.print(
+        "/reset forgets, /exit leaves, Ctrl-C stops an answer. 输入 /reset 清空，/exit 退出，Ctrl-C 停止回答。",
+        style="dim",
+    )
     opening = [{"role": "system", "content": system}] if system else []
     _converse(engine, parameters, opening, lambda: input("> "))
 
 
-def _converse(engine: Engine, parameters: SamplingParameters, opening: list[dict[str, str]], ask: Callable[[], str]) -> None:
+def _converse(
+    engine: Engine, parameters: SamplingParameters, opening: list[dict[str, str]], ask: Callable[[], str]
+) -> None:
     from haina.runtime.errors import HainaError
 
     messages = list(opening)

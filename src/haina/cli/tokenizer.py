@@ -14,7 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="Train a tokenizer; look at how one
 
 @app.command()
 def train(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder made by `haina curate` or a run's corpus/.")],
+    corpus: Annotated[
+        Path, typer.Argument(metavar="CORPUS", help="A folder made by `haina curate` or a run's corpus/.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     vocab_size: Annotated[int, typer.Option(min=512, help="Pieces, special tokens included.")] = 8192,
     overrides: SetOption = None,
@@ -67,4 +69,7 @@ def encode(
     out = console()
     out.print("|".join(pieces), markup=False)
     out.print(" ".join(str(token) for token in ids), markup=False)
-    out.print(f"{len(ids)} tokens, {len(text)} characters, {len(text.encode('utf-8', 'replace'))} bytes", markup=False)
+    out.print(
+        f"{len(ids)} tokens, {len(text)} characters, {len(text.encode('utf-8', 'replace'))} bytes",
+        markup=False,
+    )

@@ -11,7 +11,9 @@ from haina.cli.common import JsonOption, SetOption, console, print_json
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe; its train section and seed are used.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A recipe; its train section and seed are used.")
+    ],
     shards: Annotated[Path, typer.Option(help="Token shards.")],
     tokenizer: Annotated[Path, typer.Option(help="The tokenizer that made them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write: model/ and train/ below it.")],
@@ -41,4 +43,7 @@ def train(
         print_json(summary)
         return
     losses = ", ".join(f"{lang} {item['loss']:.3f}" for lang, item in summary["validation"].items())
-    console().print(f"{out}/model: {summary['parameters']:,} parameters, {summary['tokens']:,} tokens; held-out loss {losses}", markup=False)
+    console().print(
+        f"{out}/model: {summary['parameters']:,} parameters, {summary['tokens']:,} tokens; held-out loss {losses}",
+        markup=False,
+    )

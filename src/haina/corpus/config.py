@@ -1,6 +1,8 @@
-"""The corpus section of a recipe: how pages are split over tasks, which languages stay, when two texts are the same.
+"""The corpus section of a recipe: how pages are split over tasks, which languages stay, when two texts are
+the same.
 
-Thresholds over signals are data: the preset stands in `thresholds.yaml`, and `thresholds` here changes single values.
+Thresholds over signals are data: the preset stands in `thresholds.yaml`, and `thresholds` here changes single
+values.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Bounds(BaseModel):
 def preset_thresholds() -> dict[str, dict[str, Bounds]]:
     """The bounds of `thresholds.yaml`: group (`zh` or `en`) -> signal -> bounds."""
     data = yaml.safe_load(Path(__file__).with_name("thresholds.yaml").read_text(encoding="utf-8"))
-    return {group: {name: Bounds(**bounds) for name, bounds in signals.items()} for group, signals in data.items()}
+    return {
+        group: {name: Bounds(**bounds) for name, bounds in signals.items()} for group, signals in data.items()
+    }
 
 
 class CorpusConfig(BaseModel):
@@ -44,7 +48,10 @@ class CorpusConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     partitions: int = Field(
-        32, ge=1, le=4096, description="independent tasks the input is split into; also the number of output files"
+        32,
+        ge=1,
+        le=4096,
+        description="independent tasks the input is split into; also the number of output files",
     )
     languages: tuple[Language, ...] = Field(
         LANGUAGES, min_length=1, description="languages that stay: zh-Hans, zh-Hant, en"
@@ -54,28 +61,43 @@ class CorpusConfig(BaseModel):
     )
     min_record_bytes: int = Field(1, ge=0, description="smallest raw record that is read, in bytes")
     max_record_bytes: int = Field(
-        16 << 20, ge=1024, le=1 << 30, description="largest raw record that is read, in bytes; larger ones are quarantined"
+        16 << 20,
+        ge=1024,
+        le=1 << 30,
+        description="largest raw record that is read, in bytes; larger ones are quarantined",
     )
     thresholds: dict[Literal["zh", "en"], dict[str, Bounds]] = Field(
         default_factory=dict,
-        description="bounds that replace those of the preset: language group (zh or en) -> signal -> {min, max}; "
-        "empty bounds switch a signal off",
+        description="bounds that replace those of the preset: language group (zh or en) -> signal -> "
+        "{min, max}; empty bounds switch a signal off",
     )
     shingle_tokens: int = Field(
         5, ge=1, le=64, description="tokens in a shingle; a Han character is one token, otherwise a word is"
     )
     permutations: int = Field(128, ge=16, le=1024, description="values in a MinHash signature")
     near_duplicate_rows: int = Field(
-        4, ge=1, le=64, description="signature values in one band when near-duplicates are looked for; fewer finds more"
+        4,
+        ge=1,
+        le=64,
+        description="signature values in one band when near-duplicates are looked for; fewer finds more",
     )
     split_rows: int = Field(
-        3, ge=1, le=64, description="signature values in one band when clusters for the held-out split are built"
+        3,
+        ge=1,
+        le=64,
+        description="signature values in one band when clusters for the held-out split are built",
     )
     near_duplicate_similarity: float = Field(
-        0.8, gt=0.0, le=1.0, description="Jaccard similarity of shingles from which a document is a near-duplicate, 0 to 1"
+        0.8,
+        gt=0.0,
+        le=1.0,
+        description="Jaccard similarity of shingles from which a document is a near-duplicate, 0 to 1",
     )
     split_similarity: float = Field(
-        0.5, gt=0.0, le=1.0, description="estimated Jaccard similarity from which documents share a cluster, 0 to 1"
+        0.5,
+        gt=0.0,
+        le=1.0,
+        description="estimated Jaccard similarity from which documents share a cluster, 0 to 1",
     )
 
     @model_validator(mode="after")
@@ -89,7 +111,9 @@ class CorpusConfig(BaseModel):
         for group, signals in self.thresholds.items():
             for name in signals:
                 if name not in known:
-                    raise ValueError(f"thresholds.{group}.{name}: no such signal; one of {', '.join(SIGNAL_NAMES)}")
+                    raise ValueError(
+                        f"thresholds.{group}.{name}: no such signal; one of {', '.join(SIGNAL_NAMES)}"
+                    )
         return self
 
     def bounds(self, language: str) -> dict[str, Bounds]:

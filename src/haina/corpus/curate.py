@@ -1,8 +1,9 @@
 """One partition of the input, from raw records to measured documents.
 
-Comes in: the sources of a partition. Goes out: a scratch Parquet file with one row per page: those still alive carry text,
-language and signals; the others the stage, reason and evidence of their end. Then, from that file, the fingerprints
-(exact key, MinHash signature, shingle set) that duplicates are found by. Both are tasks of the executor.
+Comes in: the sources of a partition. Goes out: a scratch Parquet file with one row per page: those still
+alive carry text, language and signals; the others the stage, reason and evidence of their end. Then, from
+that file, the fingerprints (exact key, MinHash signature, shingle set) that duplicates are found by. Both are
+tasks of the executor.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _content(page: Page) -> tuple[str, str, str]:
     return clean_text(text).strip(), page.title, page.url
 
 
-def judge(page: Page, source: Source, config: CorpusConfig) -> dict[str, Any]:
+def judge(page: Page, source: Source, config: CorpusConfig) -> dict[str, Any]:  # noqa: PLR0911 - one end per step
     """The row of one page: extracted, its language known, measured, held against the bounds."""
     row: dict[str, Any] = {
         "id": document_id(source.name, page.position),
@@ -125,7 +126,10 @@ def _rows(partition: Partition, tally: _Tally) -> Iterator[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.table({item.name: pa.array([row.get(item.name) for row in rows], item.type) for item in PAGES_SCHEMA}, PAGES_SCHEMA)
+    return pa.table(
+        {item.name: pa.array([row.get(item.name) for row in rows], item.type) for item in PAGES_SCHEMA},
+        PAGES_SCHEMA,
+    )
 
 
 def curate_partition(partition: Partition, output: Path) -> None:
@@ -142,13 +146,16 @@ def curate_partition(partition: Partition, output: Path) -> None:
                 rows, held = [], 0
         if rows:
             writer.write_table(_table(rows))
-        note = {"bytes_read": tally.bytes_read, "ignored_records": dict(sorted(tally.ignored_records.items()))}
+        note = {
+            "bytes_read": tally.bytes_read,
+            "ignored_records": dict(sorted(tally.ignored_records.items())),
+        }
         writer.add_key_value_metadata({METADATA_KEY: json.dumps(note)})
 
 
 @dataclass(frozen=True)
 class Fingerprinting:
-    """What a fingerprint task is given: the file of a curated partition, and the numbers that shape fingerprints."""
+    """What a fingerprint task is given: the file of a curated partition, and the shape of fingerprints."""
 
     pages: Path
     shingle_tokens: int
@@ -169,15 +176,22 @@ def fingerprint_partition(item: Fingerprinting, output: Path) -> None:
             ("shingles", pa.large_binary()),
         ]
     )
-    with pq.ParquetFile(item.pages) as file, pa.OSFile(str(output), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with (
+        pq.ParquetFile(item.pages) as file,
+        pa.OSFile(str(output), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
         for batch in file.iter_batches(batch_size=256, columns=["id", "text"]):
             living = batch.filter(batch.column("text").is_valid())
             columns: list[list[Any]] = [[] for _ in schema]
-            for identity, text in zip(*(living.column(name).to_pylist() for name in ("id", "text")), strict=True):
+            for identity, text in zip(
+                *(living.column(name).to_pylist() for name in ("id", "text")), strict=True
+            ):
                 tokens = tokens_of(text)
                 shingles = shingles_of(tokens, item.shingle_tokens)
                 values = (
-                    identity, len(text), exact_key(text, tokens), signature(shingles, item.permutations).tobytes(), shingles.tobytes()
+                    identity, len(text), exact_key(text, tokens), signature(shingles,
+                    item.permutations).tobytes(), shingles.tobytes()
                 )  # fmt: skip
                 for column, value in zip(columns, values, strict=True):
                     column.append(value)

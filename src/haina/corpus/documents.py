@@ -1,7 +1,8 @@
 """The tables that the corpus stage writes, and how to read them.
 
-`documents/part-NNNNN.parquet` holds what stays and `dropped/part-NNNNN.parquet` what does not, with the reason; together
-they are all pages that came in. Later stages read these files by their column names, without importing this module.
+`documents/part-NNNNN.parquet` holds what stays and `dropped/part-NNNNN.parquet` what does not, with the
+reason; together they are all pages that came in. Later stages read these files by their column names, without
+importing this module.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ PREVIEW_CHARACTERS = 160
 SIGNAL_PREFIX = "signal."
 
 _SIGNAL_FIELDS = [
-    pa.field(SIGNAL_PREFIX + name, pa.int64() if name in COUNT_SIGNALS else pa.float64()) for name in SIGNAL_NAMES
+    pa.field(SIGNAL_PREFIX + name, pa.int64() if name in COUNT_SIGNALS else pa.float64())
+    for name in SIGNAL_NAMES
 ]
 DOCUMENTS_SCHEMA = pa.schema(
     [
-        *(pa.field(name, pa.string()) for name in ("id", "text", "url", "source", "lang", "license", "title")),
+        *(
+            pa.field(name, pa.string())
+            for name in ("id", "text", "url", "source", "lang", "license", "title")
+        ),
         *_SIGNAL_FIELDS,
         pa.field("cluster_id", pa.string()),
         pa.field("cluster_size", pa.int32()),
@@ -69,7 +74,11 @@ def read_documents(
     for path in part_files(folder):
         try:
             with pq.ParquetFile(path) as file:
-                yield from file.iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
+                yield from file.iter_batches(
+                    batch_size=batch_size, columns=list(columns) if columns else None
+                )
         except (pa.ArrowException, OSError) as error:
             message = str(error).splitlines()[0]
-            raise HainaError(f"{path}: not readable as Parquet ({message})", "make the corpus again") from error
+            raise HainaError(
+                f"{path}: not readable as Parquet ({message})", "make the corpus again"
+            ) from error

@@ -1,10 +1,10 @@
 """Which documents say the same, and which of them stays.
 
-Comes in: exact keys, signatures and shingle sets of all documents. Goes out: for each the document it duplicates, with the
-similarity, and its loose cluster. Clusters stand around representatives: documents are taken longest first (ties by id),
-and each joins the most similar representative already there or becomes one itself. So every removal is a direct
-comparison with the document that stays, and chains of pairwise likeness cannot swallow a corpus, as connected
-components do. The order of the input does not matter.
+Comes in: exact keys, signatures and shingle sets of all documents. Goes out: for each the document it
+duplicates, with the similarity, and its loose cluster. Clusters stand around representatives: documents are
+taken longest first (ties by id), and each joins the most similar representative already there or becomes one
+itself. So every removal is a direct comparison with the document that stays, and chains of pairwise likeness
+cannot swallow a corpus, as connected components do. The order of the input does not matter.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numba import njit
 from haina.corpus.minhash import buckets, estimate
 from haina.corpus.shingles import jaccard_kernel
 
-# An estimate from 128 values errs by 0.035 to 0.045 (one sigma); candidates this far below the threshold are still
-# compared exactly. Short texts fill fewer bins and err more, but cost least to compare.
+# An estimate from 128 values errs by 0.035 to 0.045 (one sigma); candidates this far below the threshold are
+# still compared exactly. Short texts fill fewer bins and err more, but cost least to compare.
 ESTIMATE_MARGIN = 0.2
 _SLICE = 65536
 
@@ -30,7 +30,8 @@ class Clusters:
     """Assignment of documents to representatives.
 
     Attributes:
-        representative: index of the representative of each document, its own for representatives: int64 [documents].
+        representative: index of the representative of each document, its own for representatives: int64
+            [documents].
         similarity: to the representative; 1 for representatives themselves: float64 [documents].
     """
 
@@ -54,7 +55,7 @@ def exact_duplicates(keys: list[bytes], order: npt.NDArray[np.int64]) -> npt.NDA
 
 
 @njit(nogil=True, cache=True)  # pragma: no cover - compiled
-def _assign(
+def _assign(  # noqa: PLR0917 - numba takes no keywords
     order: npt.NDArray[np.int64],
     bucket: npt.NDArray[np.int32],
     head: npt.NDArray[np.int32],
@@ -73,7 +74,8 @@ def _assign(
 ) -> None:
     """Assign one slice of `order`; the arrays of state carry over to the next slice.
 
-    `head[band, bucket]` is the last representative put in a bucket and `following[band, document]` the one before it.
+    `head[band, bucket]` is the last representative put in a bucket and `following[band, document]` the one
+    before it.
     """
     for document in order:
         size = sizes[document]
@@ -97,7 +99,8 @@ def _assign(
                                 shingles[starts[candidate] : starts[candidate] + sizes[candidate]],
                             )
                         if value >= threshold and (
-                            value > best_similarity or (value == best_similarity and rank[candidate] < rank[best])
+                            value > best_similarity
+                            or (value == best_similarity and rank[candidate] < rank[best])
                         ):
                             best = candidate
                             best_similarity = value
@@ -115,7 +118,7 @@ def _assign(
                 head[band, place] = document
 
 
-def cluster(
+def cluster(  # noqa: PLR0917 - the arrays of one data set
     order: npt.NDArray[np.int64],
     signatures: npt.NDArray[np.uint32],
     shingles: npt.NDArray[np.uint64],
@@ -151,8 +154,8 @@ def cluster(
     for start in range(0, count, _SLICE):
         part = order[start : start + _SLICE]
         _assign(
-            part, bucket, head, following, seen, signatures, shingles, starts, sizes, threshold, ESTIMATE_MARGIN, exact, rank,
-            result.representative, result.similarity,
+            part, bucket, head, following, seen, signatures, shingles, starts, sizes, threshold,
+            ESTIMATE_MARGIN, exact, rank, result.representative, result.similarity,
         )  # fmt: skip
         if advance is not None:
             advance(len(part))
@@ -173,7 +176,11 @@ def cluster_plain(
         for other in representatives:
             union = len(sets[document] | sets[other])
             similarity = len(sets[document] & sets[other]) / union if union else 0.0
-            if candidates(document, other) and similarity >= threshold and (best is None or similarity > best[0]):
+            if (
+                candidates(document, other)
+                and similarity >= threshold
+                and (best is None or similarity > best[0])
+            ):
                 best = (similarity, other)
         if best is None:
             representatives.append(document)

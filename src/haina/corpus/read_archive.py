@@ -1,8 +1,9 @@
 """WARC, ARC and WET files, record by record, with nothing lost between records.
 
-Comes in: a path. Goes out: pages (responses, resources and conversions that hold HTML or text), quarantined records,
-ignored ones. The framing is ours: FastWARC 2.0 gives a record with lower-case header names as an empty one of unknown
-type, and skips over damage without a word. HTTP heads and transfer and content codings are FastWARC's.
+Comes in: a path. Goes out: pages (responses, resources and conversions that hold HTML or text), quarantined
+records, ignored ones. The framing is ours: FastWARC 2.0 gives a record with lower-case header names as an
+empty one of unknown type, and skips over damage without a word. HTTP heads and transfer and content codings
+are FastWARC's.
 Formats: WARC 1.1 (ISO 28500:2017); ARC 1.0 and 2.0 (Internet Archive, 1996); HTTP/1.1 (RFC 9112).
 """
 
@@ -64,7 +65,9 @@ class Window:
 
 def begins_archive(data: bytes) -> bool:
     """Whether a stream starts with a WARC or an ARC record."""
-    return data.startswith(b"WARC/") or data.startswith(b"filedesc:") or bool(_ARC_LINE.match(data[:4096].split(b"\n")[0].rstrip(b"\r")))
+    return data.startswith((b"WARC/", b"filedesc:")) or bool(
+        _ARC_LINE.match(data[:4096].split(b"\n")[0].rstrip(b"\r"))
+    )
 
 
 def _http_payload(body: bytes, limit: int) -> tuple[int | None, str, str | None, bytes]:
@@ -74,6 +77,10 @@ def _http_payload(body: bytes, limit: int) -> tuple[int | None, str, str | None,
     """
     from fastwarc.warc import WarcRecord
 
+    bare = body.find(b"\n\n")
+    if 0 <= bare and b"\r\n\r\n" not in body[:bare]:
+        # Old crawlers kept heads with bare line feeds, which FastWARC takes for no head at all.
+        body = body[:bare].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"\r\n\r\n" + body[bare + 2 :]
     for coding in ("all", "none"):
         record = WarcRecord()
         record.set_bytes_content(body)
@@ -85,14 +92,14 @@ def _http_payload(body: bytes, limit: int) -> tuple[int | None, str, str | None,
             continue
         media_type = (record.http_content_type or "").lower().strip()
         status = record.http_headers.status_code
-        if not payload and b"\r\n\r\n" not in body and b"\n\n" in body:
-            payload = body.partition(b"\n\n")[2]
         return status, media_type, record.http_charset, payload
     head, _, payload = body.partition(b"\r\n\r\n")
     return None, "", None, payload or head
 
 
-def _page(position: str, url: str, kind: str, media_type: str, body: bytes, limit: int) -> Record:
+def _page(  # noqa: PLR0911, PLR0917 - one return per kind of record
+    position: str, url: str, kind: str, media_type: str, body: bytes, limit: int
+) -> Record:
     """The page in one record's block, or why there is none."""
     url = url.strip().removeprefix("<").removesuffix(">")
     if kind in ("request", "warcinfo", "metadata", "revisit", "continuation"):
@@ -170,7 +177,9 @@ def _warc_records(window: Window, place: Callable[[int], str], limit: int) -> It
             continue
         if not line.startswith(b"WARC/"):
             _resynchronise(window)
-            yield Quarantined(place(start), "not-a-record", f"{window.offset - start} bytes from {start} are no WARC record")
+            yield Quarantined(
+                place(start), "not-a-record", f"{window.offset - start} bytes from {start} are no WARC record"
+            )
             continue
         fields = _warc_headers(window)
         if fields is None:
@@ -180,11 +189,18 @@ def _warc_records(window: Window, place: Callable[[int], str], limit: int) -> It
         length = fields.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
             _resynchronise(window)
-            yield Quarantined(place(start), "malformed-record", f"Content-Length {length or 'missing'!s:.40}", url)
+            yield Quarantined(
+                place(start), "malformed-record", f"Content-Length {length or 'missing'!s:.40}", url
+            )
             continue
         body, problem = _block(window, int(length), limit)
         if problem:
-            yield Quarantined(place(start), "too-large" if "above the limit" in problem else "truncated-record", problem, url)
+            yield Quarantined(
+                place(start),
+                "too-large" if "above the limit" in problem else "truncated-record",
+                problem,
+                url,
+            )
             continue
         tail = window.read(4)
         if tail not in (b"\r\n\r\n", b"") and not tail.startswith((b"\n", b"\r\n")):
@@ -194,7 +210,9 @@ def _warc_records(window: Window, place: Callable[[int], str], limit: int) -> It
             if swallowed >= 0 or not tail.startswith(b"WARC"):
                 if swallowed < 0:
                     _resynchronise(window)
-                yield Quarantined(place(start), "malformed-record", f"block is not the {length} bytes it promises", url)
+                yield Quarantined(
+                    place(start), "malformed-record", f"block is not the {length} bytes it promises", url
+                )
                 continue
         elif tail != b"\r\n\r\n":
             window.unread(tail)
@@ -215,12 +233,23 @@ def _arc_records(window: Window, place: Callable[[int], str], limit: int) -> Ite
             while (following := window.line()) and not _ARC_LINE.match(following.strip()):
                 pass
             window.unread(following)
-            yield Quarantined(place(start), "not-a-record", f"{window.offset - start} bytes from {start} are no ARC record")
+            yield Quarantined(
+                place(start), "not-a-record", f"{window.offset - start} bytes from {start} are no ARC record"
+            )
             continue
-        url, media_type, length = match[1].decode("utf-8", "replace"), match[4].decode("latin-1").lower(), int(match[5])
+        url, media_type, length = (
+            match[1].decode("utf-8", "replace"),
+            match[4].decode("latin-1").lower(),
+            int(match[5]),
+        )
         body, problem = _block(window, length, limit)
         if problem:
-            yield Quarantined(place(start), "too-large" if "above the limit" in problem else "truncated-record", problem, url)
+            yield Quarantined(
+                place(start),
+                "too-large" if "above the limit" in problem else "truncated-record",
+                problem,
+                url,
+            )
         elif url.startswith("filedesc:"):
             yield Ignored("warcinfo")
         else:

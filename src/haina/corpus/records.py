@@ -1,6 +1,7 @@
-"""What readers give: every record of an input is a page, is quarantined with a reason, or is of a kind that is no page.
+"""What readers give: every record of an input is a page, is quarantined with a reason, or is of a kind that
+is no page.
 
-Nothing else leaves a reader, and nothing leaves it silently: that is what makes `pages = documents + dropped` hold.
+Nothing else leaves a reader, and nothing leaves it silently: that makes `pages = documents + dropped` hold.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ _NEWLINE = re.compile("\r\n?|\u0085|\u2028|\u2029")
 
 
 def clean_text(text: str) -> str:
-    """Text that every later step can encode: no control characters but tab and newline, no lone surrogates, \\n line ends.
+    """Text that every later step can encode: no control characters but tab and newline, no lone surrogates,
+    \\n line ends.
 
     A lone surrogate (JSON can spell one) becomes U+FFFD; NUL and other control characters go.
     """

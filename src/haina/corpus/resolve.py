@@ -1,8 +1,8 @@
 """Duplicates over the whole corpus, from the fingerprints of all partitions to one verdict per document.
 
-Comes in: fingerprint files. Goes out: a scratch Parquet file per partition, one row per living page in order: what it
-duplicates (and how alike), or its loose cluster. One process; signatures and buckets are in memory (about 1.2 KB a
-document at 128 permutations), shingle sets in a memory-mapped file.
+Comes in: fingerprint files. Goes out: a scratch Parquet file per partition, one row per living page in order:
+what it duplicates (and how alike), or its loose cluster. One process; signatures and buckets are in memory
+(about 1.2 KB a document at 128 permutations), shingle sets in a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def load_fingerprints(files: Sequence[Path], flat: Path, permutations: int) -> F
                         out.write(buffer)
             per_partition.append(len(ids) - before)
     total = sum(sizes)
-    shingles = np.memmap(flat, dtype=np.uint64, mode="r", shape=(total,)) if total else np.empty(0, dtype=np.uint64)
+    shingles = (
+        np.memmap(flat, dtype=np.uint64, mode="r", shape=(total,)) if total else np.empty(0, dtype=np.uint64)
+    )
     return Fingerprints(
         ids,
         keys,
@@ -91,10 +93,13 @@ def load_fingerprints(files: Sequence[Path], flat: Path, permutations: int) -> F
     )
 
 
-def resolve(fingerprints: Fingerprints, config: CorpusConfig, outputs: Sequence[Path], reporter: Reporter) -> None:
+def resolve(
+    fingerprints: Fingerprints, config: CorpusConfig, outputs: Sequence[Path], reporter: Reporter
+) -> None:
     """Write the verdicts of every partition.
 
-    Exact duplicates go first, then verified near-duplicates; loose clusters are built over what stays, by estimates.
+    Exact duplicates go first, then verified near-duplicates; loose clusters are built over what stays, by
+    estimates.
     """
     count = len(fingerprints.ids)
     order = best_first(fingerprints.characters, fingerprints.ids)
@@ -118,8 +123,9 @@ def resolve(fingerprints: Fingerprints, config: CorpusConfig, outputs: Sequence[
         living = order[stage[order] == ""]
         with reporter.task(description, len(living), "documents") as task:
             found = cluster(
-                np.arange(len(living), dtype=np.int64), fingerprints.signatures[living], fingerprints.shingles,
-                starts[living], fingerprints.sizes[living], threshold, rows, exact=exact, advance=task.advance,
+                np.arange(len(living), dtype=np.int64), fingerprints.signatures[living],
+                fingerprints.shingles, starts[living], fingerprints.sizes[living], threshold, rows,
+                exact=exact, advance=task.advance,
             )  # fmt: skip
         heads = living[found.representative]
         if exact:

@@ -1,10 +1,10 @@
 """A text as a set of shingles: what exact and near-duplicate search compare.
 
-Comes in: text. Goes out: token hashes in order, and the sorted set of hashes of every run of five tokens. The key folds
-what does not make a text different: NFKC, lower case, traditional characters to simplified, no punctuation or spaces.
-A Han character is one token, elsewhere a run of letters and digits is; a text of fewer tokens than a shingle has is one
-shingle, so short texts neither vanish nor collide. Kernels are numba; the plain counterparts below them say what
-they compute, and tests hold both equal.
+Comes in: text. Goes out: token hashes in order, and the sorted set of hashes of every run of five tokens. The
+key folds what does not make a text different: NFKC, lower case, traditional characters to simplified, no
+punctuation or spaces. A Han character is one token, elsewhere a run of letters and digits is; a text of fewer
+tokens than a shingle has is one shingle, so short texts neither vanish nor collide. Kernels are numba; the
+plain counterparts below them say what they compute, and tests hold both equal.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def _simplified() -> dict[int, str]:
 
 
 def fold(text: str) -> str:
-    """The key form: NFKC, lower case, simplified. `ＡＩ電腦` -> `ai电脑`. For comparison only, never for training."""
+    """The key form, for comparison only: NFKC, lower case, simplified. `ＡＩ電腦` -> `ai电脑`."""
     return unicodedata.normalize("NFKC", text).lower().translate(_simplified())
 
 
 @njit(nogil=True, cache=True)  # pragma: no cover - compiled
 def _mix(value: np.uint64) -> np.uint64:
-    """SplitMix64's finaliser (Steele et al. 2014): a bijection whose output bits all depend on all input bits."""
+    """SplitMix64's finaliser (Steele et al. 2014): each output bit depends on all input bits."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(_MULTIPLY_1)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(_MULTIPLY_2)
     return value ^ (value >> np.uint64(31))
@@ -153,7 +153,9 @@ def tokens_plain(text: str) -> list[int]:
 
 def shingles_plain(tokens: list[int], width: int) -> list[int]:
     """`shingles_of` with slices and a set."""
-    runs = [tokens[start : start + width] for start in range(max(1, len(tokens) - width + 1))] if tokens else []
+    runs = (
+        [tokens[start : start + width] for start in range(max(1, len(tokens) - width + 1))] if tokens else []
+    )
     hashes = set()
     for run in runs:
         state = _SEED

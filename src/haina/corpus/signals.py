@@ -1,9 +1,10 @@
 """Measurements of a document, and which bounds it breaks.
 
-Comes in: text and its language. Goes out: one number per signal of `SIGNAL_NAMES`, and the first bound that does not
-hold. Signals are measurements, never decisions: they are written beside every document, so a threshold can be
-changed later by reading Parquet. Most follow Gopher (Rae et al. 2021, appendix A) and RedPajama-V2, with words counted
-so that Chinese has them: a Han character is a word, elsewhere a run of letters and digits is.
+Comes in: text and its language. Goes out: one number per signal of `SIGNAL_NAMES`, and the first bound that
+does not hold. Signals are measurements, never decisions: they are written beside every document, so a
+threshold can be changed later by reading Parquet. Most follow Gopher (Rae et al. 2021, appendix A) and
+RedPajama-V2, with words counted so that Chinese has them: a Han character is a word, elsewhere a run of
+letters and digits is.
 """
 
 from __future__ import annotations
@@ -12,13 +13,25 @@ import re
 import zlib
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
-from haina.corpus.characters import CLASSES, DIGIT, HAN, HAN_CLASS, LATIN, PUNCTUATION, SPACE, SYMBOL, classes_of, code_points
+from haina.corpus.characters import (
+    CLASSES,
+    DIGIT,
+    HAN,
+    HAN_CLASS,
+    LATIN,
+    PUNCTUATION,
+    SPACE,
+    SYMBOL,
+    classes_of,
+    code_points,
+)
 from haina.corpus.config import SIGNAL_NAMES, Bounds
 
 _WORD = re.compile(f"[{HAN_CLASS}]|[^\\W_{HAN_CLASS}]+")
@@ -39,7 +52,7 @@ def _stop_characters() -> npt.NDArray[np.uint32]:
 
 
 def words_of(text: str) -> list[str]:
-    """Words: Han characters one by one, otherwise runs of letters and digits. `用Python写` -> 用, Python, 写."""
+    """Han characters one by one, otherwise runs of letters and digits: `用Python写` -> 用, Python, 写."""
     return _WORD.findall(text)
 
 
@@ -53,7 +66,9 @@ def _line_signals(lines: list[str]) -> dict[str, float]:
     characters = sum(map(len, lines))
     repeated = sum(count - 1 for count in counts.values())
     repeated_characters = sum(len(line) * (count - 1) for line, count in counts.items())
-    short = sum(len(line) + (0 if line.isascii() else len(_HAN.findall(line))) < _SHORT_LINE for line in lines)
+    short = sum(
+        len(line) + (0 if line.isascii() else len(_HAN.findall(line))) < _SHORT_LINE for line in lines
+    )
     return {
         "lines": len(lines),
         "mean_line_characters": _share(characters, len(lines)),
@@ -67,7 +82,8 @@ _HAN = re.compile(f"[{HAN_CLASS}]")
 
 
 def measure(text: str, language: str) -> dict[str, float]:
-    """Every signal of a text; shares are of its characters without white space unless their meaning says otherwise.
+    """Every signal of a text; shares are of its characters without white space unless their meaning says
+    otherwise.
 
     Args:
         text: the document.
@@ -81,7 +97,7 @@ def measure(text: str, language: str) -> dict[str, float]:
     words = words_of(text)
     lowered = [word.lower() for word in words]
     # A pair that occurs once repeats nothing.
-    top_pair = max(Counter(zip(lowered, lowered[1:], strict=False)).values(), default=0)
+    top_pair = max(Counter(pairwise(lowered)).values(), default=0)
     top_pair = top_pair if top_pair > 1 else 0
     han = int(counts[HAN])
     if language.startswith("zh"):
@@ -107,7 +123,7 @@ def measure(text: str, language: str) -> dict[str, float]:
 
 
 def first_broken(values: dict[str, float], bounds: dict[str, Bounds]) -> tuple[str, str] | None:
-    """(signal, evidence) of the first bound that does not hold: ("characters", "12 < 50"); None when all hold."""
+    """(signal, evidence) of the first bound that does not hold, as ("characters", "12 < 50"), or None."""
     for name, bound in bounds.items():
         value = values[name]
         if bound.min is not None and value < bound.min:

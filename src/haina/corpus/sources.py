@@ -1,9 +1,10 @@
 """Which files an input holds, in an order and with names that do not depend on the machine.
 
-Comes in: the files and folders the user named. Goes out: sources (path, portable name, licence), cut into partitions of
-about equal bytes, and the count of files that are no pages. Walks folders in sorted order. A symbolic link to something
-else below the same folder is passed over, since that is read where it stands; one that leads back above itself, a broken
-one and an unreadable folder become sources with a fault, which is quarantined later.
+Comes in: the files and folders the user named. Goes out: sources (path, portable name, licence), cut into
+partitions of about equal bytes, and the count of files that are no pages. Walks folders in sorted order. A
+symbolic link to something else below the same folder is passed over, since that is read where it stands; one
+that leads back above itself, a broken one and an unreadable folder become sources with a fault, which is
+quarantined later.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Source:
 
     Attributes:
         path: where it is on this machine; never written to an output.
-        name: its path relative to the input, `/`-separated; with several inputs their own names stand before it.
+        name: its path relative to the input, `/`-separated; with several inputs their own names stand before
+            it.
         format: `archive`, `jsonl`, `parquet`, `html`, `text`, or `fault`.
         bytes: size; 0 for a fault.
         license: from the input's LICENSES.json, else `unknown`.
@@ -68,8 +70,13 @@ def _portable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
-def _walk(folder: Path, relative: str, above: frozenset[tuple[int, int]], root: Path) -> Iterator[tuple[Path, str, str]]:
-    """(path, relative name, fault) of everything below a folder, in sorted order; `root` is the resolved input folder."""
+def _walk(
+    folder: Path, relative: str, above: frozenset[tuple[int, int]], root: Path
+) -> Iterator[tuple[Path, str, str]]:
+    """(path, relative name, fault) of everything below a folder, in sorted order.
+
+    `above` identifies the folders on the way here; `root` is the resolved input folder.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -102,12 +109,14 @@ def _licenses(root: Path) -> list[tuple[str, str]]:
     data = read_json(path)
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
         raise HainaError(f"{path}: not a map from folder to licence", 'write {"folder": "CC-BY-SA-4.0"}')
-    return sorted(((key.strip("/"), value) for key, value in data.items()), key=lambda pair: (-len(pair[0]), pair[0]))
+    return sorted(
+        ((key.strip("/"), value) for key, value in data.items()), key=lambda pair: (-len(pair[0]), pair[0])
+    )
 
 
 def _license_of(name: str, licenses: Sequence[tuple[str, str]]) -> str:
     for prefix, license_name in licenses:
-        if not prefix or prefix == "." or name == prefix or name.startswith(prefix + "/"):
+        if prefix in ("", ".", name) or name.startswith(prefix + "/"):
             return license_name
     return UNKNOWN_LICENSE
 
@@ -129,7 +138,9 @@ def list_sources(roots: Sequence[Path]) -> Inputs:
         HainaError: no input was named, one does not exist, or none holds a file that could be a page.
     """
     if not roots:
-        raise HainaError("no input was named", "name files or folders with pages, or make some with `haina sample DIR`")
+        raise HainaError(
+            "no input was named", "name files or folders with pages, or make some with `haina sample DIR`"
+        )
     sources: list[Source] = []
     ignored = 0
     used: dict[str, int] = {}

@@ -1,9 +1,9 @@
 """The corpus stage: pages in, curated documents out.
 
-Comes in: the user's files. Goes out: `documents/`, `dropped/` and `summary.json`. Four steps over the same partitions, each
-leaving whole files in scratch: curate (read, extract, identify, measure), fingerprint, resolve (duplicates over all) and
-write. A step's file that is there is not made again, so a killed run goes on where it was; what comes out does not
-depend on the number of workers.
+Comes in: the user's files. Goes out: `documents/`, `dropped/` and `summary.json`. Four steps over the same
+partitions, each leaving whole files in scratch: curate (read, extract, identify, measure), fingerprint,
+resolve (duplicates over all) and write. A step's file that is there is not made again, so a killed run goes
+on where it was; what comes out does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from haina.runtime.stage import StageContext, StageResult
 
 @dataclass(frozen=True)
 class Writing:
-    """What a writing task is given: the curated pages of a partition and the verdicts on those still alive."""
+    """What a writing task is given: the curated pages of a partition and the verdicts on the living ones."""
 
     pages: Path
     verdicts: Path
@@ -90,7 +90,10 @@ def _require_documents(pages: Sequence[Path]) -> None:
         if table.column("stage").null_count:
             return
         reasons.update(f"{row['stage']}: {row['reason']}" for row in table.to_pylist())
-    largest = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3])
+    largest = ", ".join(
+        f"{reason} ({count})"
+        for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
+    )
     raise HainaError(
         f"no document is left of {sum(reasons.values())} pages; most went for {largest}",
         "check the input, or loosen corpus.languages and corpus.thresholds",
@@ -114,7 +117,10 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
 
     pages = [scratch / "pages" / part_name(index) for index in range(count)]
     executor.map(
-        curate_partition, [Partition(sources, config) for sources in parts], pages, description="reading pages"
+        curate_partition,
+        [Partition(sources, config) for sources in parts],
+        pages,
+        description="reading pages",
     )
     _require_documents(pages)
 
@@ -134,8 +140,15 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
         resolve(gathered, config, verdicts, context.reporter)
 
     writings = [Writing(*paths) for paths in zip(pages, verdicts, strict=True)]
-    executor.map(write_documents, writings, [out / "documents" / part_name(i) for i in range(count)], description="documents")
-    executor.map(write_dropped, writings, [out / "dropped" / part_name(i) for i in range(count)], description="dropped")
+    executor.map(
+        write_documents,
+        writings,
+        [out / "documents" / part_name(i) for i in range(count)],
+        description="documents",
+    )
+    executor.map(
+        write_dropped, writings, [out / "dropped" / part_name(i) for i in range(count)], description="dropped"
+    )
 
     summary = summarise(out, pages, inputs.ignored_files)
     write_json(out / "summary.json", summary)

@@ -1,7 +1,8 @@
 """What the report shows of a corpus.
 
-Comes in: the finished tables and the notes of the curated partitions. Goes out: the dictionary of `summary.json`: counts by
-reason and language, the funnel, histograms, quantiles of the signals, examples of duplicates, quarantined records.
+Comes in: the finished tables and the notes of the curated partitions. Goes out: the dictionary of
+`summary.json`: counts by reason and language, the funnel, histograms, quantiles of the signals, examples of
+duplicates, quarantined records.
 """
 
 from __future__ import annotations
@@ -47,9 +48,13 @@ def _measured(documents: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
             if chosen.any():
                 columns = gathered.setdefault(language, {name: [] for name in SIGNAL_NAMES})
                 for name in SIGNAL_NAMES:
-                    columns[name].append(batch.column(SIGNAL_PREFIX + name).to_numpy(zero_copy_only=False)[chosen])
+                    columns[name].append(
+                        batch.column(SIGNAL_PREFIX + name).to_numpy(zero_copy_only=False)[chosen]
+                    )
     return {
-        language: {name: np.concatenate(parts).astype(np.float64) for name, parts in gathered[language].items()}
+        language: {
+            name: np.concatenate(parts).astype(np.float64) for name, parts in gathered[language].items()
+        }
         for language in LANGUAGES
         if language in gathered
     }
@@ -58,7 +63,9 @@ def _measured(documents: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
 def _examples(out: Path) -> list[dict[str, Any]]:
     """Up to eight near-duplicates beside what they duplicate: both languages, from most to least alike."""
     near: list[dict[str, Any]] = []
-    for batch in read_documents(out / "dropped", ["id", "stage", "evidence", "url", "source", "lang", "preview"], 65536):
+    for batch in read_documents(
+        out / "dropped", ["id", "stage", "evidence", "url", "source", "lang", "preview"], 65536
+    ):
         near += [row for row in batch.to_pylist() if row["stage"] == "near_duplicate"]
     chosen: list[dict[str, Any]] = []
     groups = [[row for row in near if row["lang"].startswith("zh") == chinese] for chinese in (True, False)]
@@ -73,7 +80,11 @@ def _examples(out: Path) -> list[dict[str, Any]]:
         for index, identity in enumerate(batch.column("id").to_pylist()):
             if identity in wanted:
                 row = batch.slice(index, 1).to_pylist()[0]
-                kept[identity] = {"id": identity, "url": row["url"] or row["source"], "preview": row["text"][:PREVIEW_CHARACTERS]}
+                kept[identity] = {
+                    "id": identity,
+                    "url": row["url"] or row["source"],
+                    "preview": row["text"][:PREVIEW_CHARACTERS],
+                }
     return [
         {
             "similarity": float(row["evidence"].split()[1]),
@@ -102,12 +113,10 @@ def summarise(out: Path, pages: Sequence[Path], ignored_files: int) -> dict[str,
     measured = _measured(out / "documents")
     clusters: set[str] = set()
     for batch in read_documents(out / "documents", ["cluster_id", "cluster_size"], 65536):
-        clusters.update(
-            row["cluster_id"] for row in batch.to_pylist() if row["cluster_size"] > 1
-        )
+        clusters.update(row["cluster_id"] for row in batch.to_pylist() if row["cluster_size"] > 1)
     kept = sum(len(signals["bytes"]) for signals in measured.values())
     dropped = sum(reasons.values())
-    by_stage = Counter({stage: 0 for stage in DROP_STAGES})
+    by_stage = Counter(dict.fromkeys(DROP_STAGES, 0))
     for (stage, _), count in reasons.items():
         by_stage[stage] += count
     remaining = kept + dropped

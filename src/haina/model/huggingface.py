@@ -20,7 +20,7 @@ from torch import Tensor
 from haina.model.config import ModelConfig
 from haina.model.transformer import Transformer
 from haina.runtime.errors import HainaError, os_errors_about
-from haina.runtime.files import atomic_path, read_json, write_json
+from haina.runtime.files import atomic_path, read_json, remove, write_json
 
 ARCHITECTURES = ("LlamaForCausalLM", "BaiChuanForCausalLM")
 CONFIG_FILE, SINGLE_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -227,7 +227,9 @@ def save(
     dtype: torch.dtype = torch.bfloat16,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Write `config.json` and the weights of `model` into folder `path`; a tied head is not written twice.
+    """Write `config.json` and the weights of `model` into folder `path`, in place of any that were there.
+
+    A tied head is not written twice.
 
     Args:
         model: what to write.
@@ -248,11 +250,18 @@ def save(
         names = [
             f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)
         ]
+    # From here to the end the folder is no model; weights of another cut must not lie beside the new ones.
+    remove(folder / CONFIG_FILE)
+    for stale in (folder / INDEX_FILE, *folder.glob("model*.safetensors")):
+        if stale.name not in names:
+            remove(stale)
     for name, shard in zip(names, shards, strict=True):
         stored = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in shard.items()}
         with atomic_path(folder / name) as temporary:
             try:
                 save_file(stored, temporary, metadata={"format": "pt"})
+                # safetensors makes private files; a model is as readable as the folder it is in.
+                temporary.chmod(folder.stat().st_mode & 0o666)
             except SafetensorError as error:
                 # The Rust writer hides the errno of a full disk in its message.
                 raise HainaError(

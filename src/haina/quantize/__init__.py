@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from haina.quantize.compressed_tensors import is_quantized
     from haina.quantize.int4 import dequantize, quantize
     from haina.quantize.linear import Int4Linear, describe_kernels
-    from haina.quantize.load import load
+    from haina.quantize.loading import load
 
 __all__ = [
     "Int4Linear",
@@ -31,7 +31,7 @@ _HOME = {
     "dequantize": "haina.quantize.int4",
     "describe_kernels": "haina.quantize.linear",
     "is_quantized": "haina.quantize.compressed_tensors",
-    "load": "haina.quantize.load",
+    "load": "haina.quantize.loading",
     "quantize": "haina.quantize.int4",
 }
 
@@ -41,7 +41,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_HOME[name]), name)
-    # Importing the submodule `load` binds its name here; the function is what callers mean.
-    globals()[name] = value
-    return value
+    return getattr(import_module(_HOME[name]), name)

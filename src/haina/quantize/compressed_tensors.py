@@ -127,6 +127,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata={"format": "pt"})
+            # safetensors creates files that only their owner may read; a model is as readable as its config.
+            temporary.chmod(0o644)
         except SafetensorError as error:
             raise HainaError(f"{path}: cannot write ({error})", "check free space and permissions") from error
 

@@ -12,7 +12,13 @@ from pathlib import Path
 from haina.runtime import files
 from haina.runtime.errors import HainaError
 
-COPIED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja", "special_tokens_map.json")
+COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+)
 
 
 def convert_model(source: Path, target: Path, precision: str) -> int:

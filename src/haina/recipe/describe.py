@@ -5,7 +5,7 @@ Every kind of file that Haina writes is recognised by what is in it, never by it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,11 @@ def _run(path: Path, rows: int) -> Description:
             for name, record in stages.items()
         ],
     )
-    metrics = [(name, key, _short(value)) for name, record in stages.items() for key, value in record["metrics"].items()]
+    metrics = [
+        (name, key, _short(value))
+        for name, record in stages.items()
+        for key, value in record["metrics"].items()
+    ]
     facts = {"report": str(path / "report.html")} if (path / "report.html").exists() else {}
     return Description("run folder", facts, [table, Table("metrics", ("stage", "metric", "value"), metrics)])
 
@@ -122,7 +126,9 @@ def _shards(path: Path, rows: int) -> Description:
 
 def _checkpoint(path: Path, rows: int) -> Description:
     state = read_json(path / "state.json")
-    return Description("training checkpoint", {key: _short(value) for key, value in state.items() if key != "files"})
+    return Description(
+        "training checkpoint", {key: _short(value) for key, value in state.items() if key != "files"}
+    )
 
 
 def _model(path: Path, rows: int) -> Description:
@@ -144,7 +150,9 @@ def _model(path: Path, rows: int) -> Description:
         "torch_dtype",
     )
     facts = {name: _short(config[name]) for name in names if name in config}
-    facts["weights"] = f"{len(weights)} file(s), {sum(file.stat().st_size for file in weights) / 2**20:,.1f} MiB"
+    facts["weights"] = (
+        f"{len(weights)} file(s), {sum(file.stat().st_size for file in weights) / 2**20:,.1f} MiB"
+    )
     tables = []
     if (path / "quantize.json").exists():
         quantized = read_json(path / "quantize.json")
@@ -182,8 +190,14 @@ def _parquet(path: Path, rows: int) -> Description:
     except (pa.ArrowInvalid, OSError) as error:
         raise HainaError(f"{path}: not a Parquet file ({error})", "restore the file") from error
     facts = {"rows": f"{file.metadata.num_rows:,}", "columns": str(len(file.schema_arrow.names))}
-    columns = Table("columns", ("column", "type"), [(item.name, str(item.type)) for item in file.schema_arrow])
-    shown = tuple(name for name in ("id", "lang", "stage", "reason", "evidence", "url", "text") if name in file.schema_arrow.names)
+    columns = Table(
+        "columns", ("column", "type"), [(item.name, str(item.type)) for item in file.schema_arrow]
+    )
+    shown = tuple(
+        name
+        for name in ("id", "lang", "stage", "reason", "evidence", "url", "text")
+        if name in file.schema_arrow.names
+    )
     tables = [columns, _preview(path, shown, rows)] if shown else [columns]
     return Description("Parquet table", facts, tables)
 
@@ -192,7 +206,9 @@ def _page(path: Path) -> Description:
     from haina.corpus import extract_page
 
     page = extract_page(path.read_bytes())
-    return Description("HTML page", {"title": page.title, "characters": f"{len(page.text):,}"}, text=page.text)
+    return Description(
+        "HTML page", {"title": page.title, "characters": f"{len(page.text):,}"}, text=page.text
+    )
 
 
 def _preview(path: Path, columns: tuple[str, ...], rows: int) -> Table:

@@ -43,15 +43,54 @@ class Stage:
 
 STAGES: tuple[Stage, ...] = (
     Stage("corpus", "pages to curated documents", (), ("corpus",), ("corpus",), "haina.corpus.stage"),
-    Stage("tokenizer", "documents to a vocabulary", ("corpus",), ("tokenizer",), ("tokenizer",), "haina.tokenizer.stage"),
-    Stage("shards", "documents to token shards", ("corpus", "tokenizer"), ("shards",), ("shards",), "haina.shards.stage"),
-    Stage("train", "token shards to a model", ("shards", "tokenizer"), ("train", "model"), ("train", "model", "shards"),
-          "haina.train.stage"),
-    Stage("quantize", "the model in INT4", ("model",), ("model-int4",), ("quantize", "model"), "haina.quantize.stage"),
-    Stage("evaluate", "what the models can do", ("model", "model-int4", "shards"), ("evaluate",),
-          ("evaluate", "inference", "quantize", "model", "shards"), "haina.evaluate.stage"),
-    Stage("report", "the run on one page", ("corpus", "tokenizer", "shards", "train", "model-int4", "evaluate"),
-          ("report.html",), ("recipe",), "haina.recipe.report.stage"),
+    Stage(
+        "tokenizer",
+        "documents to a vocabulary",
+        ("corpus",),
+        ("tokenizer",),
+        ("tokenizer",),
+        "haina.tokenizer.stage",
+    ),
+    Stage(
+        "shards",
+        "documents to token shards",
+        ("corpus", "tokenizer"),
+        ("shards",),
+        ("shards",),
+        "haina.shards.stage",
+    ),
+    Stage(
+        "train",
+        "token shards to a model",
+        ("shards", "tokenizer"),
+        ("train", "model"),
+        ("train", "model", "shards"),
+        "haina.train.stage",
+    ),
+    Stage(
+        "quantize",
+        "the model in INT4",
+        ("model",),
+        ("model-int4",),
+        ("quantize", "model"),
+        "haina.quantize.stage",
+    ),
+    Stage(
+        "evaluate",
+        "what the models can do",
+        ("model", "model-int4", "shards"),
+        ("evaluate",),
+        ("evaluate", "inference", "quantize", "model", "shards"),
+        "haina.evaluate.stage",
+    ),
+    Stage(
+        "report",
+        "the run on one page",
+        ("corpus", "tokenizer", "shards", "train", "model-int4", "evaluate"),
+        ("report.html",),
+        ("recipe",),
+        "haina.recipe.report.stage",
+    ),
 )
 
 STAGE_NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)

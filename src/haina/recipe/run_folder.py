@@ -60,7 +60,8 @@ class RunFolder:
         if record is None:
             return False
         return all(
-            measure(self.path / name) == (output["files"], output["bytes"]) for name, output in record["outputs"].items()
+            measure(self.path / name) == (output["files"], output["bytes"])
+            for name, output in record["outputs"].items()
         )
 
     def work(self, stage: Stage, fingerprint: str) -> Path:
@@ -139,5 +140,11 @@ def code_fingerprint(packages: tuple[str, ...]) -> str:
 
 def fingerprint_of(stage: Stage, config: dict[str, Any], seed: int, inputs: dict[str, str]) -> str:
     """What decides a stage's result: its settings, seed, code and the content of what it reads."""
-    described = {"stage": stage.name, "config": config, "seed": seed, "code": code_fingerprint(stage.packages), "inputs": inputs}
+    described = {
+        "stage": stage.name,
+        "config": config,
+        "seed": seed,
+        "code": code_fingerprint(stage.packages),
+        "inputs": inputs,
+    }
     return files.fingerprint_bytes(json.dumps(described, sort_keys=True, ensure_ascii=False).encode())

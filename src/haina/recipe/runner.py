@@ -74,17 +74,26 @@ def run_recipe(
         for stage in STAGES[:begin]:
             record = run.record(stage)
             if record is None or not run.outputs_intact(stage):
-                raise HainaError(f"{folder}: stage {stage.name} has not finished", f"run without --from, or --from {stage.name}")
+                raise HainaError(
+                    f"{folder}: stage {stage.name} has not finished",
+                    f"run without --from, or --from {stage.name}",
+                )
             reports.append(StageReport(stage.name, stage.title, record, reused=True))
-        source_fingerprint = files.fingerprint_bytes(*(_describe_source(path) for path in sources)) if begin == 0 else ""
+        source_fingerprint = (
+            files.fingerprint_bytes(*(_describe_source(path) for path in sources)) if begin == 0 else ""
+        )
         for number, stage in enumerate(STAGES[begin : end + 1], start=begin + 1):
-            reports.append(_run_stage(run, stage, number, recipe, sources, source_fingerprint, reporter, events))
+            reports.append(
+                _run_stage(run, stage, number, recipe, sources, source_fingerprint, reporter, events)
+            )
         return reports
 
 
 def _check_sources(sources: Sequence[Path]) -> None:
     if not sources:
-        raise HainaError("no input given", "add --input PATH, for example the folder that `haina sample` filled")
+        raise HainaError(
+            "no input given", "add --input PATH, for example the folder that `haina sample` filled"
+        )
     for path in sources:
         if not path.exists():
             raise HainaError(f"{path}: no such file or folder", "check --input")
@@ -124,11 +133,17 @@ def _run_stage(
 ) -> StageReport:
     config = _config_of(recipe, stage)
     stages = run.manifest()["stages"]
-    made = {name: output["fingerprint"] for record in stages.values() for name, output in record["outputs"].items()}
+    made = {
+        name: output["fingerprint"]
+        for record in stages.values()
+        for name, output in record["outputs"].items()
+    }
     inputs = {name: made[name] for name in stage.inputs if name in made}
     missing = [name for name in stage.inputs if name not in made]
     if missing:
-        raise HainaError(f"stage {stage.name}: {', '.join(missing)} is missing", "run the earlier stages first")
+        raise HainaError(
+            f"stage {stage.name}: {', '.join(missing)} is missing", "run the earlier stages first"
+        )
     if not stage.inputs:
         inputs = {"sources": source_fingerprint}
     if config is not None:
@@ -176,7 +191,12 @@ def _run_stage(
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     run.commit(stage, record, describe_machine(run.path).as_dict())
-    events.write("stage_finished", stage=stage.name, seconds=record["seconds"], peak_memory_bytes=record["peak_memory_bytes"])
+    events.write(
+        "stage_finished",
+        stage=stage.name,
+        seconds=record["seconds"],
+        peak_memory_bytes=record["peak_memory_bytes"],
+    )
     return StageReport(stage.name, stage.title, run.manifest()["stages"][stage.name], reused=False)
 
 

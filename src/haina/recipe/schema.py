@@ -1,7 +1,8 @@
 """The recipe: one YAML file that is the documentation of a run.
 
-A recipe has one section a stage, each a pydantic model owned by that stage's package. `load_recipe` reads the file,
-applies `--set a.b=c` overrides and turns every mistake into one line that names the field, what it takes and what it got.
+A recipe has one section a stage, each a pydantic model owned by that stage's package. `load_recipe` reads the
+file, applies `--set a.b=c` overrides and turns every mistake into one line that names the field, what it takes and
+what it got.
 """
 
 from __future__ import annotations
@@ -30,17 +31,20 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run folder below runs/, unless --name is given"
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run folder below runs/, unless --name is given",
     )
     description: str = Field("", description="one line for the reader and the report")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
-    workers: int = Field(0, ge=0, description="worker processes, 0 for one a core; never changes a byte of the output")
-    corpus: CorpusConfig = Field(default_factory=CorpusConfig)
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    shards: ShardsConfig = Field(default_factory=ShardsConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    quantize: QuantizeConfig = Field(default_factory=QuantizeConfig)
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    workers: int = Field(
+        0, ge=0, description="worker processes, 0 for one a core; never changes a byte of the output"
+    )
+    corpus: CorpusConfig = Field(default=CorpusConfig())
+    tokenizer: TokenizerConfig = Field(default=TokenizerConfig())
+    shards: ShardsConfig = Field(default=ShardsConfig())
+    train: TrainConfig = Field(default=TrainConfig())
+    quantize: QuantizeConfig = Field(default=QuantizeConfig())
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig())
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -60,11 +64,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         content = yaml.safe_load(data.decode("utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         where = " ".join(str(error).split())
-        raise HainaError(f"{label}: not valid YAML: {where}", "mend the file; recipes/quickstart.yaml is a complete example") from error
+        raise HainaError(
+            f"{label}: not valid YAML: {where}",
+            "mend the file; recipes/quickstart.yaml is a complete example",
+        ) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise HainaError(f"{label}: must be a mapping of sections", "recipes/quickstart.yaml is a complete example")
+        raise HainaError(
+            f"{label}: must be a mapping of sections", "recipes/quickstart.yaml is a complete example"
+        )
     content.setdefault("name", path.stem)
     return build_recipe(content, overrides, label)
 
@@ -80,7 +89,9 @@ def build_recipe(content: dict[str, Any], overrides: Sequence[str], label: str) 
         raise HainaError(f"{label}: " + "; ".join(lines)) from error
 
 
-def section_from(model: type[BaseModel], overrides: Sequence[str], values: dict[str, Any] | None = None) -> Any:
+def section_from(
+    model: type[BaseModel], overrides: Sequence[str], values: dict[str, Any] | None = None
+) -> Any:
     """One stage's configuration from its defaults, `values` and `--set field=value` overrides."""
     content = dict(values or {})
     for override in overrides:
@@ -101,7 +112,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise HainaError(f"--set {override}: must look like section.field=value", "for example --set train.steps=200")
+        raise HainaError(
+            f"--set {override}: must look like section.field=value", "for example --set train.steps=200"
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -112,7 +125,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if child is None:
             child = {}
         if not isinstance(child, dict):
-            raise HainaError(f"--set {override}: {'.'.join(keys[: depth + 1])} is not a section", "set that field itself")
+            raise HainaError(
+                f"--set {override}: {'.'.join(keys[: depth + 1])} is not a section", "set that field itself"
+            )
         node[key] = dict(child)
         node = node[key]
     node[keys[-1]] = value
@@ -132,7 +147,9 @@ def describe_error(details: ErrorDetails, model: type[BaseModel]) -> str:
     kind, value = details["type"], details["input"]
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(details["loc"][-1]), _fields_at(model, details["loc"][:-1]), n=1)
+        close = difflib.get_close_matches(
+            str(details["loc"][-1]), _fields_at(model, details["loc"][:-1]), n=1
+        )
         return f"{location}: unknown field" + (f", did you mean {close[0]}?" if close else "")
     if kind == "missing":
         return f"{location}: missing, and it has no default"

@@ -393,14 +393,10 @@ def _capabilities(machine: Machine) -> list[Check]:
     slow = "" if fast else "expect slow training: no vector instructions known here"
     gpus = ", ".join(f"{gpu.name} {gpu.memory / GIB:.0f} GiB" for gpu in machine.gpus) or "none"
     half = ", ".join(bf16) or "emulated on this CPU"
+    half_advice = "" if bf16 or machine.gpus else "float32 is the faster precision here"
     return [
         Check("instruction sets", sets, bool(fast), slow),
-        Check(
-            "bfloat16",
-            half,
-            None,
-            "" if bf16 or machine.gpus else "float32 is the faster precision here",
-        ),
+        Check("bfloat16", half, None, half_advice),
         Check("GPU", gpus, None),
     ]
 
@@ -425,16 +421,12 @@ def diagnose(path: Path | None = None, machine: Machine | None = None) -> list[C
     """
     machine = machine or describe_machine(path)
     supported = sys.version_info[:2] >= (3, 11)
+    torch_found = machine.torch != "absent"
     enough = machine.physical_cores >= QUICKSTART_CORES
     cores = f"{machine.physical_cores} physical, {machine.logical_cores} logical"
     checks = [
         Check("python", machine.python, supported, "" if supported else "use Python 3.11 or 3.12"),
-        Check(
-            "torch",
-            machine.torch,
-            machine.torch != "absent",
-            "" if machine.torch != "absent" else "pip install torch",
-        ),
+        Check("torch", machine.torch, torch_found, "" if torch_found else "pip install torch"),
         Check("cores", cores, enough, "" if enough else "the quickstart takes longer than its 20 minutes"),
         _amount(
             "memory",

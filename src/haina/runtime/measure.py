@@ -43,7 +43,9 @@ class Measurement:
         while not self._stop.wait(INTERVAL_S):
             self.peak_memory_bytes = max(self.peak_memory_bytes, tree_memory_bytes())
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         self.peak_memory_bytes = max(self.peak_memory_bytes, tree_memory_bytes())

@@ -72,7 +72,9 @@ class StageContext:
         """The folder of an earlier output; a missing one is a `HainaError`."""
         path = self.inputs.get(name)
         if path is None or not path.exists():
-            raise HainaError(f"{path or name}: the {name} output is missing", f"run the stage that makes {name} first")
+            raise HainaError(
+                f"{path or name}: the {name} output is missing", f"run the stage that makes {name} first"
+            )
         return path
 
 

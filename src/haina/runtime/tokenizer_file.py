@@ -19,7 +19,7 @@ REPLACEMENT = "\ufffd"
 
 
 def check_characters(text: str) -> None:
-    """Raise a `HainaError` when `text` holds half of a surrogate pair, as broken JSON escapes and file names give."""
+    """Raise a `HainaError` when `text` holds half a surrogate pair, as broken JSON and file names give."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -58,6 +58,8 @@ class TokenizerFile:
         self.backend.encode_special_tokens = True
         config_path = folder / "tokenizer_config.json"
         self.config: dict[str, object] = read_json(config_path) if config_path.is_file() else {}
+        if not isinstance(self.config, dict):
+            raise HainaError(f"{config_path}: does not hold a JSON object", "restore the file or delete it")
 
     def _special_id(self, field: str) -> int | None:
         token = self.config.get(field)
@@ -87,7 +89,7 @@ class TokenizerFile:
         return fingerprint_file(self.folder / "tokenizer.json")
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Ids of `text`. With `add_special_tokens` the tokenizer's own frame (usually BOS) is put around them.
+        """Ids of `text`, given `add_special_tokens` with the tokenizer's own frame, usually BOS.
 
         Raises:
             HainaError: the text holds half of a surrogate pair, which is no character and has no UTF-8.

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from haina.serve.errors import ApiError
+
 if TYPE_CHECKING:
     from haina.inference import Delta, Engine, SamplingParameters
 
@@ -33,8 +35,16 @@ class Job:
     parameters: SamplingParameters
 
 
+def _stopping() -> ApiError:
+    return ApiError("the server is stopping", status=503, code="server_stopping")
+
+
 class Generator:
-    """Runs requests one at a time in the order they came."""
+    """Runs requests one at a time in the order they came.
+
+    Attributes:
+        closing: once set, the running request ends at its next token and the waiting ones do not begin.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -42,14 +52,19 @@ class Generator:
         self.closing = threading.Event()
 
     def close(self) -> None:
-        """End the running request at its next token and forget the waiting ones."""
+        """End all requests and the thread."""
         self.closing.set()
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def _check_open(self) -> None:
+        if self.closing.is_set():
+            raise _stopping()
 
     async def stream(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[int, Delta], None]:
         """Yield `(index, delta)` of each job, job after job.
 
         Raises:
+            ApiError: the server stops.
             Exception: whatever the engine raised.
         """
         loop = asyncio.get_running_loop()
@@ -63,11 +78,13 @@ class Generator:
         def work() -> None:
             try:
                 for job in jobs:
+                    self._check_open()
                     deltas = self.engine.stream(job.prompt, job.parameters)
                     try:
                         for delta in deltas:
-                            if cancelled.is_set() or self.closing.is_set():
+                            if cancelled.is_set():
                                 return
+                            self._check_open()
                             put((job.index, delta))
                     finally:
                         deltas.close()  # type: ignore[attr-defined]
@@ -76,7 +93,10 @@ class Generator:
             finally:
                 put(None)
 
+        self._check_open()
         future = self.executor.submit(work)
+        # A request that still waits when the server stops never gets to run.
+        future.add_done_callback(lambda ended: put(_stopping()) if ended.cancelled() else None)
         try:
             while (item := await queue.get()) is not None:
                 if isinstance(item, BaseException):

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 from pathlib import Path
+from types import FrameType
+
+import uvicorn
 
 from haina.runtime.errors import HainaError
 from haina.runtime.progress import Reporter, SilentProgress
@@ -59,6 +63,18 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Server(uvicorn.Server):
+    """Ends the answers that are being generated when it is told to stop, instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, closing: threading.Event) -> None:
+        super().__init__(config)
+        self.closing = closing
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.closing.set()
+        super().handle_exit(sig, frame)
+
+
 def serve(
     folder: Path,
     host: str = "127.0.0.1",
@@ -86,8 +102,6 @@ def serve(
     reporter = reporter or SilentProgress()
     listener = open_socket(host, port)
     try:
-        import uvicorn
-
         from haina.inference import Engine
         from haina.serve.app import create_app
 
@@ -99,6 +113,6 @@ def serve(
         config = uvicorn.Config(
             app, log_level=log_level, timeout_graceful_shutdown=GRACE_SECONDS, server_header=False
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, app.state.generator.closing).run(sockets=[listener])
     finally:
         listener.close()

@@ -78,12 +78,15 @@ def in_use(hardware: Hardware) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(hardware.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # The filling is a debugging aid that costs a pass over every new tensor.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    if hardware.device.type == "cuda":
+        # The CPU kernels used here repeat as they are, and this call imports the whole compiler.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # The filling is a debugging aid that costs a pass over every new tensor.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = fill
-        torch.use_deterministic_algorithms(deterministic)
+        if hardware.device.type == "cuda":
+            torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)

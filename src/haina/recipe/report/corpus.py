@@ -52,6 +52,7 @@ def funnel(run: RunData) -> dict[str, Any]:
         "funnel": [{**step, "share": ratio(step["remaining"], pages)} for step in summary.get("funnel", [])],
         "bytes_read": summary.get("bytes_read"),
         "text_bytes": summary.get("text_bytes"),
+        "ignored_files": summary.get("ignored_files"),
     }
 
 

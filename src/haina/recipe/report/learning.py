@@ -39,7 +39,9 @@ def tokenizer(run: RunData) -> dict[str, Any]:
         }
         for code, row in compression.items()
     ]
-    longest = [str(piece) for piece in summary.get("longest_pieces", [])][:24]
+    listed = summary.get("longest_pieces") or []
+    by_language = listed.values() if isinstance(listed, dict) else [listed]
+    longest = [str(piece) for pieces in by_language for piece in pieces[:24]]
     return {"vocab_size": summary.get("vocab_size"), "rows": rows, "examples": examples, "longest": longest}
 
 
@@ -129,7 +131,10 @@ def suites(run: RunData) -> dict[str, Any]:
         ]
         error = suite.get("standard_error")
         interval = 1.96 * error if isinstance(error, (int, float)) else None
-        rows.append({**suite, "constant": max(baseline, default=None), "interval": interval})
+        name = str(suite["suite"])
+        if suite.get("model"):
+            name += ", " + MODEL_NAMES.get(str(suite["model"]), str(suite["model"]))
+        rows.append({**suite, "suite": name, "constant": max(baseline, default=None), "interval": interval})
     drawn = [row for row in rows if isinstance(row.get("accuracy"), (int, float))]
     return {"rows": rows, "figures": {"suites": charts.suite_bars(drawn)} if drawn else {}}
 
