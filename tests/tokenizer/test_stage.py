@@ -115,7 +115,7 @@ def test_transformers_opens_the_folder_with_the_same_ids(folder: Path, tokenizer
         assert other.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
     assert (other.bos_token_id, other.eos_token_id, other.pad_token_id, len(other)) == (0, 1, 2, 600)
     messages = [{"role": "user", "content": "从前有一座山，"}, {"role": "assistant", "content": "Once"}]
-    assert other.apply_chat_template(messages, tokenize=False) == "从前有一座山，\nOnce"
+    assert other.apply_chat_template(messages, tokenize=False) == "<s>从前有一座山，\nOnce"
 
 
 def test_compression_counts_bytes_and_characters(tokenizer: TokenizerFile) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from haina.train import loop
 from haina.runtime.errors import HainaError
 from haina.runtime.files import fingerprint_tree
+from haina.train import loop
 
 
 class Watcher:
@@ -52,7 +52,9 @@ def kill_trials(folder, trials, seed):
     script = Path(__file__).with_name("tiny_run.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(folder), str(trials), str(seed)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60 + 30 * trials, check=False
+    )
     assert done.returncode == 0, done.stderr
     whole, *killed = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(killed) == trials
@@ -127,6 +129,7 @@ def test_checkpoint_of_another_run_is_refused(change, seed, tiny, inputs, copy):
 
 
 def test_other_threads_are_said_because_the_bits_may_differ(tiny, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("haina.train.hardware.physical_cores", lambda: 1)
     tiny.run(tiny.configuration(threads=0), tiny.context(inputs, tmp_path))
     monkeypatch.setattr("haina.train.hardware.physical_cores", lambda: 13)
     watcher = Watcher()

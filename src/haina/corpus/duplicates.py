@@ -55,7 +55,7 @@ def exact_duplicates(keys: list[bytes], order: npt.NDArray[np.int64]) -> npt.NDA
 
 
 @njit(nogil=True, cache=True)  # pragma: no cover - compiled
-def _assign(  # noqa: PLR0917 - numba takes no keywords
+def _assign(
     order: npt.NDArray[np.int64],
     bucket: npt.NDArray[np.int32],
     head: npt.NDArray[np.int32],
@@ -118,7 +118,7 @@ def _assign(  # noqa: PLR0917 - numba takes no keywords
                 head[band, place] = document
 
 
-def cluster(  # noqa: PLR0917 - the arrays of one data set
+def cluster(
     order: npt.NDArray[np.int64],
     signatures: npt.NDArray[np.uint32],
     shingles: npt.NDArray[np.uint64],

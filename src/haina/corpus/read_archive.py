@@ -78,7 +78,7 @@ def _http_payload(body: bytes, limit: int) -> tuple[int | None, str, str | None,
     from fastwarc.warc import WarcRecord
 
     bare = body.find(b"\n\n")
-    if 0 <= bare and b"\r\n\r\n" not in body[:bare]:
+    if bare >= 0 and b"\r\n\r\n" not in body[:bare]:
         # Old crawlers kept heads with bare line feeds, which FastWARC takes for no head at all.
         body = body[:bare].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"\r\n\r\n" + body[bare + 2 :]
     for coding in ("all", "none"):
@@ -97,7 +97,7 @@ def _http_payload(body: bytes, limit: int) -> tuple[int | None, str, str | None,
     return None, "", None, payload or head
 
 
-def _page(  # noqa: PLR0911, PLR0917 - one return per kind of record
+def _page(  # noqa: PLR0911 - one return per kind of record
     position: str, url: str, kind: str, media_type: str, body: bytes, limit: int
 ) -> Record:
     """The page in one record's block, or why there is none."""

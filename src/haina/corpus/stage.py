@@ -27,6 +27,9 @@ from haina.runtime.executor import LocalExecutor
 from haina.runtime.files import write_json
 from haina.runtime.stage import StageContext, StageResult
 
+# Starting processes takes seconds; below this many compressed bytes one process has written everything by then.
+_ONE_PROCESS_BYTES = 256 << 20
+
 
 @dataclass(frozen=True)
 class Writing:
@@ -140,15 +143,12 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
         resolve(gathered, config, verdicts, context.reporter)
 
     writings = [Writing(*paths) for paths in zip(pages, verdicts, strict=True)]
-    executor.map(
-        write_documents,
-        writings,
-        [out / "documents" / part_name(i) for i in range(count)],
-        description="documents",
-    )
-    executor.map(
-        write_dropped, writings, [out / "dropped" / part_name(i) for i in range(count)], description="dropped"
-    )
+    documents = [out / "documents" / part_name(index) for index in range(count)]
+    dropped = [out / "dropped" / part_name(index) for index in range(count)]
+    small = sum(path.stat().st_size for path in pages) < _ONE_PROCESS_BYTES
+    writer = LocalExecutor(1 if small else context.workers, context.reporter)
+    writer.map(write_documents, writings, documents, description="documents")
+    writer.map(write_dropped, writings, dropped, description="dropped")
 
     summary = summarise(out, pages, inputs.ignored_files)
     write_json(out / "summary.json", summary)

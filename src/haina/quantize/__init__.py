@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from haina.quantize.compressed_tensors import is_quantized
     from haina.quantize.int4 import dequantize, quantize
     from haina.quantize.linear import Int4Linear, describe_kernels
-    from haina.quantize.loading import load
+    from haina.quantize.loading import load, load_dequantized
 
 __all__ = [
     "Int4Linear",
@@ -23,6 +23,7 @@ __all__ = [
     "describe_kernels",
     "is_quantized",
     "load",
+    "load_dequantized",
     "quantize",
 ]
 
@@ -32,6 +33,7 @@ _HOME = {
     "describe_kernels": "haina.quantize.linear",
     "is_quantized": "haina.quantize.compressed_tensors",
     "load": "haina.quantize.loading",
+    "load_dequantized": "haina.quantize.loading",
     "quantize": "haina.quantize.int4",
 }
 

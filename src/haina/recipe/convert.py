@@ -37,14 +37,13 @@ def convert_model(source: Path, target: Path, precision: str) -> int:
     """
     import torch
 
-    from haina.inference import load_model
-    from haina.model import save
-    from haina.quantize import dequantize_model
+    from haina.model import load, save
+    from haina.quantize import is_quantized, load_dequantized
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise HainaError(f"{target}: already there", "remove it or name another folder")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
-    model = dequantize_model(load_model(source, "cpu"))
+    model = load_dequantized(source) if is_quantized(source) else load(source)
     partial = target.with_name(target.name + files.PARTIAL_SUFFIX)
     files.remove(partial)
     save(model, partial, dtype=dtype)

@@ -110,13 +110,13 @@ class RunFolder:
         manifest["stages"] = {item.name: recorded[item.name] for item in STAGES if item.name in recorded}
         files.write_json(self.path / MANIFEST, manifest)
         files.remove(work)
+        with contextlib.suppress(OSError):  # another stage's unfinished work may still be there
+            work.parent.rmdir()
 
     def settle(self) -> None:
         """Finish commits that a kill interrupted."""
         for stage in STAGES:
             self.finish_commit(stage)
-        with contextlib.suppress(OSError):
-            (self.path / WORK).rmdir()
 
 
 def measure(path: Path) -> tuple[int, int]:

@@ -141,6 +141,8 @@ def _write_model(model: Transformer, tokenizer: TokenizerFile, folder: Path) -> 
             "eos_token_id": shape.eos_token_id,
             "pad_token_id": shape.pad_token_id,
             "max_length": shape.max_position_embeddings,
+            # Pretraining makes a model that continues text; the chat page says so.
+            "haina_kind": "base",
             **SAMPLING,
         },
     )
