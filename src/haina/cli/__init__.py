@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _interrupt)
+    # Threads that wait at a barrier sleep instead of spinning: on two cores that another process also uses, spinning
+    # makes training 2 to 10 times slower (docs/decisions/0005-waiting-threads.md). Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from typer import TyperException
 
@@ -40,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "haina"
-        _fail(f"{error.format_message()}; see `{command} --help`", EXIT_USER_ERROR)
+        _fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", EXIT_USER_ERROR)
     except HainaError as error:
         if debug:
             raise

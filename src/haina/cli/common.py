@@ -35,13 +35,14 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; numbers should already be formatted. Columns after the first are right-aligned."""
+    """A table; numbers should already be formatted. A column of numbers is right-aligned."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        numeric = bool(rows) and all(row[number][:1].isdigit() or row[number][:1] in "-" for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console().print(table)

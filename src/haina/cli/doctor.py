@@ -22,13 +22,31 @@ def doctor(
 
     Example: haina doctor --json
     """
-    from haina.runtime.devices import describe_machine, diagnose
+    from haina.runtime.devices import describe_machine, diagnose, measure_rates
 
-    checks = diagnose(folder)
+    machine = describe_machine(folder)
+    checks, rates = diagnose(folder, machine), measure_rates(machine)
     if json_output:
-        machine = describe_machine(folder).as_dict()
-        print_json({"machine": machine, "checks": [vars(check) for check in checks]})
+        print_json(
+            {
+                "machine": machine.as_dict(),
+                "rates": [vars(rate) for rate in rates],
+                "checks": [vars(check) for check in checks],
+            }
+        )
         return
+    print_table(
+        "measured now: median, and the range of the runs",
+        ("rate", "median", "lowest", "highest", "unit"),
+        [
+            (
+                f"{rate.name} ({rate.device})",
+                *(f"{value / 1e9:,.1f}" for value in (rate.median, rate.low, rate.high)),
+                f"G{rate.unit}",
+            )
+            for rate in rates
+        ],
+    )
     print_table(
         "",
         ("check", "value", "", "what to do"),

@@ -51,7 +51,11 @@ def evaluate(
         return
     for name in ("text", "suite"):
         if name in found:
-            print_table(name, ("", ""), [(key, _show(value)) for key, value in found[name].items()])
+            print_table(
+                name,
+                ("", ""),
+                [(key, _show(value)) for key, value in found[name].items() if key != "subjects"],
+            )
 
 
 def _show(value: Any) -> str:

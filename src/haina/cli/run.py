@@ -94,8 +94,8 @@ def run(
     print_table("", ("stage", "in", "out", "dropped", "time", "peak memory", ""), rows)
     out = console()
     for sample_text in samples_of(folder) if last == "report" else []:
-        out.print(f"[bold]{sample_text.language}[/bold]  {sample_text.prompt}", markup=True, end="")
-        out.print(sample_text.text, style="cyan", markup=False)
+        out.print(f"{sample_text.language}  {sample_text.prompt}", markup=False, style="bold", end="")
+        out.print(" ".join(sample_text.text.split()), style="cyan", markup=False)
     for line in next_commands(folder):
         out.print(line, markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -37,7 +38,9 @@ def _parameters(**values: Any) -> SamplingParameters:
 
 def generate(
     model: ModelArgument,
-    prompt: Annotated[str, typer.Argument(help="Text to go on from; - reads standard input.")],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="Text to go on from; - reads standard input.")
+    ],
     max_tokens: TokensOption = 128,
     temperature: TemperatureOption = 0.7,
     top_k: TopKOption = 0,
@@ -62,7 +65,7 @@ def generate(
         temperature=0.0 if greedy else temperature,
         top_k=top_k,
         top_p=top_p,
-        repetition_penalty=1.0 if greedy else repetition_penalty,
+        repetition_penalty=repetition_penalty,
         stop=tuple(stop or ()),
         seed=seed,
     )
@@ -177,6 +180,9 @@ def serve(
 
     Example: haina serve runs/quickstart/model --port 8000
     """
+    from haina.runtime.progress import default_reporter
     from haina.serve import serve as serve_model
 
-    serve_model(model, host=host, port=port, device=device)
+    # Ctrl-C is how a server is meant to end.
+    with contextlib.suppress(KeyboardInterrupt):
+        serve_model(model, host=host, port=port, device=device, reporter=default_reporter())

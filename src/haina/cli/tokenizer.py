@@ -51,7 +51,7 @@ def train(
 @app.command()
 def encode(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A tokenizer or model folder.")],
-    text: Annotated[str, typer.Argument(help="The text.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text.")],
     json_output: JsonOption = False,
 ) -> None:
     """Show the pieces and ids of a text.

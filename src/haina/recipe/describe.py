@@ -5,6 +5,7 @@ Every kind of file that Haina writes is recognised by what is in it, never by it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from haina.runtime.errors import HainaError
 from haina.runtime.files import read_json
 
 PREVIEW_CHARACTERS = 160
+PREVIEWED = ("id", "lang", "stage", "reason", "evidence", "url", "preview", "text")
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 
 
@@ -56,8 +58,11 @@ def describe(path: Path, rows: int = 5) -> Description:
     for marker, function in _FOLDERS.items():
         if (path / marker).exists():
             return function(path, rows)
-    if path.suffix == ".parquet":
-        return _parquet(path, rows)
+    if path.is_dir() and "perplexity" in _summary(path):
+        return _evaluation(path, rows)
+    tables = sorted(path.glob("*.parquet"))
+    if path.suffix == ".parquet" or tables:
+        return _parquet(tables or [path], rows)
     if path.suffix.lower() in PAGE_SUFFIXES:
         return _page(path)
     raise HainaError(
@@ -181,25 +186,31 @@ def _tokenizer(path: Path, rows: int) -> Description:
     return Description("tokenizer", facts)
 
 
-def _parquet(path: Path, rows: int) -> Description:
+def _summary(path: Path) -> dict[str, Any]:
+    found = read_json(path / "summary.json") if (path / "summary.json").exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _parquet(paths: Sequence[Path], rows: int) -> Description:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise HainaError(f"{path}: not a Parquet file ({error})", "restore the file") from error
-    facts = {"rows": f"{file.metadata.num_rows:,}", "columns": str(len(file.schema_arrow.names))}
-    columns = Table(
-        "columns", ("column", "type"), [(item.name, str(item.type)) for item in file.schema_arrow]
-    )
-    shown = tuple(
-        name
-        for name in ("id", "lang", "stage", "reason", "evidence", "url", "text")
-        if name in file.schema_arrow.names
-    )
-    tables = [columns, _preview(path, shown, rows)] if shown else [columns]
-    return Description("Parquet table", facts, tables)
+    files = []
+    for path in paths:
+        try:
+            files.append(pq.ParquetFile(path))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise HainaError(f"{path}: not a Parquet file ({error})", "restore the file") from error
+    schema = files[0].schema_arrow
+    facts = {
+        "files": f"{len(files):,}",
+        "rows": f"{sum(file.metadata.num_rows for file in files):,}",
+        "columns": str(len(schema.names)),
+    }
+    columns = Table("columns", ("column", "type"), [(item.name, str(item.type)) for item in schema])
+    shown = tuple(name for name in PREVIEWED if name in schema.names)
+    filled = next((path for path, file in zip(paths, files, strict=True) if file.metadata.num_rows), paths[0])
+    return Description("Parquet table", facts, [columns, *([_preview(filled, shown, rows)] if shown else [])])
 
 
 def _page(path: Path) -> Description:
@@ -228,8 +239,47 @@ def _short(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(_short(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
     text = " ".join(str(value).split())
     return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
+
+
+def _training(path: Path, rows: int) -> Description:
+    summary = read_json(path / "summary.json")
+    steps = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    shown = [item for item in steps if "loss" in item][:: max(1, len(steps) // max(rows, 1))]
+    table = Table(
+        "loss",
+        ("step", "tokens", "loss", "learning rate"),
+        [
+            (f"{item['step']:,}", f"{item['tokens']:,}", f"{item['loss']:.3f}", _short(item["learning_rate"]))
+            for item in shown
+        ],
+    )
+    return Description("training", {key: _short(value) for key, value in summary.items()}, [table])
+
+
+def _evaluation(path: Path, rows: int) -> Description:
+    summary = read_json(path / "summary.json")
+    scores = [
+        (
+            f"{model}, {lang}",
+            f"{item['bits_per_byte']:.3f}",
+            f"{item['perplexity']:.2f}",
+            f"{item['below_unigram']:.1%}",
+        )
+        for model, languages in summary["perplexity"].items()
+        for lang, item in languages.items()
+    ]
+    samples = [(item["model"], item["prompt"], _short(item["text"])) for item in summary["samples"][:rows]]
+    suites = [(item["suite"], item.get("model", ""), f"{item['accuracy']:.1%}") for item in summary["suites"]]
+    tables = [
+        Table("held-out text", ("model, language", "bits per byte", "perplexity", "below unigram"), scores),
+        Table("suites", ("suite", "model", "accuracy"), suites),
+        Table("samples", ("model", "prompt", "text"), samples),
+    ]
+    return Description("evaluation", {}, [table for table in tables if table.rows])
 
 
 _FOLDERS: dict[str, Callable[[Path, int], Description]] = {
@@ -237,6 +287,7 @@ _FOLDERS: dict[str, Callable[[Path, int], Description]] = {
     "documents": _corpus,
     "shards.json": _shards,
     "state.json": _checkpoint,
+    "metrics.jsonl": _training,
     "config.json": _model,
     "tokenizer.json": _tokenizer,
 }

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from haina.recipe.graph import STAGE_NAMES, STAGES, Stage
 from haina.recipe.run_folder import RunFolder, fingerprint_of
-from haina.recipe.schema import Recipe, dump_recipe
+from haina.recipe.schema import Recipe, dump_recipe, load_recipe
 from haina.runtime import files
 from haina.runtime.devices import describe_machine
 from haina.runtime.errors import HainaError, from_os_error
@@ -68,7 +68,7 @@ def run_recipe(
     run = RunFolder(folder)
     with run.locked():
         run.settle()
-        files.write_text(folder / "recipe.yaml", dump_recipe(recipe))
+        _write_recipe(folder / "recipe.yaml", recipe, STAGE_NAMES[:begin])
         events = EventLog(folder / "events.jsonl")
         reports: list[StageReport] = []
         for stage in STAGES[:begin]:
@@ -97,6 +97,15 @@ def _check_sources(sources: Sequence[Path]) -> None:
     for path in sources:
         if not path.exists():
             raise HainaError(f"{path}: no such file or folder", "check --input")
+
+
+def _write_recipe(path: Path, recipe: Recipe, kept: Sequence[str]) -> None:
+    """Write the recipe as run; sections of stages that are kept as they are stay as they were."""
+    content = recipe.model_dump(mode="json")
+    if kept and path.exists():
+        before = load_recipe(path).model_dump(mode="json")
+        content |= {name: before[name] for name in kept if name in before}
+    files.write_text(path, dump_recipe(Recipe.model_validate(content)))
 
 
 def _describe_source(path: Path) -> bytes:

@@ -364,6 +364,38 @@ def measure_memory(seconds: float = 0.5, device: str = "cpu") -> dict[str, Rate]
     }
 
 
+@dataclass(frozen=True)
+class MachineRate:
+    """A `Rate` with its name (`matmul float32`, `memory read`), its unit (`FLOP/s`, `B/s`) and its device."""
+
+    name: str
+    unit: str
+    device: str
+    median: float
+    low: float
+    high: float
+
+
+def measure_rates(machine: Machine, seconds: float = 0.5) -> list[MachineRate]:
+    """Matmul and memory rates of the CPU and of the first GPU; about `seconds` each.
+
+    int8 is measured only where the processor has instructions for it: elsewhere one product takes seconds.
+    """
+    devices = ["cpu", *(["cuda"] if machine.gpus else [])]
+    found: list[MachineRate] = []
+    for device in devices:
+        types = ["float32", "bfloat16"]
+        if device == "cuda" or {"avx512_vnni", "amx", "arm_i8mm"}.intersection(machine.instruction_sets):
+            types.append("int8")
+        rates = {f"matmul {dtype}": ("FLOP/s", measure_matmul(dtype, seconds, device)) for dtype in types}
+        rates |= {f"memory {kind}": ("B/s", rate) for kind, rate in measure_memory(seconds, device).items()}
+        found += [
+            MachineRate(name, unit, device, rate.median, rate.low, rate.high)
+            for name, (unit, rate) in rates.items()
+        ]
+    return found
+
+
 def compiler() -> str | None:
     """Path of a C++ compiler (torch.compile needs one), None without."""
     named = os.environ.get("CXX", "").split()

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-import psutil
 import torch
 
+from haina.runtime.devices import physical_cores
 from haina.runtime.errors import HainaError
 from haina.train.config import TrainConfig
 
@@ -45,13 +45,6 @@ def has_native_bf16(device: torch.device) -> bool:
         getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
     return any(flag() for flag in flags if flag is not None)
-
-
-def physical_cores() -> int:
-    """Physical cores this process may use."""
-    cores = psutil.cpu_count(logical=False) or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return max(1, min(cores, allowed))
 
 
 def choose(config: TrainConfig) -> Hardware:
