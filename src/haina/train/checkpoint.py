@@ -1,6 +1,6 @@
 """The state of a run in, a folder that survives SIGKILL out, and back.
 
-A checkpoint is `step-00000500/`: a torch.distributed.checkpoint directory (parameters and AdamW moments),
+A checkpoint is `step-00000500/`: a torch.distributed.checkpoint directory (parameters and optimizer moments),
 `metrics.jsonl` so far, `state.json` (counters, and size and checksum of every file) and, written last,
 `COMMITTED`, which holds the checksum of `state.json`. It is made under a temporary name, flushed and
 renamed: what has its final name is whole. Equal state gives equal bytes. Every file is checked before
@@ -34,6 +34,7 @@ from haina.runtime.files import (
     write_json,
     write_text,
 )
+from haina.train.optimizer import OptimizerParts
 
 STATE_FILE, COMMITTED_FILE, METRICS_FILE = "state.json", "COMMITTED", "metrics.jsonl"
 
@@ -53,12 +54,13 @@ def _without_single_process_warning() -> Iterator[None]:
         yield
 
 
-def tensors_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What a checkpoint holds, by name: `model.NAME`, and `optimizer.NAME.exp_avg` and `.exp_avg_sq`."""
+def tensors_of(model: torch.nn.Module, optimizer: OptimizerParts) -> dict[str, Tensor]:
+    """What a checkpoint holds, by name: `model.NAME`, `optimizer.NAME.exp_avg`, `.exp_avg_sq` or `.momentum`."""
     tensors: dict[str, Tensor] = {}
+    state = optimizer.state
     for name, parameter in model.named_parameters():
         tensors[f"model.{name}"] = parameter.detach()
-        for moment, value in sorted(optimizer.state[parameter].items()):
+        for moment, value in sorted(state[parameter].items()):
             if moment != "step":
                 tensors[f"optimizer.{name}.{moment}"] = value
     return tensors

@@ -85,7 +85,17 @@ class TrainConfig(BaseModel):
     micro_batch_size: int = Field(default=8, ge=1, description="windows computed at once")
     gradient_accumulation: int = Field(default=1, ge=1, description="micro-batches an optimizer step")
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
-    learning_rate: float = Field(default=3e-3, gt=0, description="peak")
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="adamw for everything, or muon for the matrices inside the blocks and adamw for the rest",
+    )
+    learning_rate: float = Field(default=3e-3, gt=0, description="AdamW's peak")
+    matrix_learning_rate: float = Field(
+        default=0.02,
+        gt=0,
+        description="Muon's peak, relative to an orthogonal matrix; follows the same schedule",
+    )
+    matrix_momentum: Fraction = Field(default=0.95, description="Muon's decay of the mean gradient")
     min_learning_rate_ratio: float = Field(
         default=0.05, ge=0, le=1, description="rate of the last step, of the peak"
     )

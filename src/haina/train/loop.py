@@ -44,7 +44,7 @@ from haina.train.config import TrainConfig
 from haina.train.evaluation import held_out_loss
 from haina.train.hardware import Hardware
 from haina.train.loss import chunked_loss
-from haina.train.optimizer import set_learning_rate
+from haina.train.optimizer import OptimizerParts, set_learning_rate
 from haina.train.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Trainer:
     """
 
     model: Transformer
-    optimizer: torch.optim.Optimizer
+    optimizer: OptimizerParts
     hardware: Hardware
     config: TrainConfig
     batches: Batches
@@ -211,7 +211,8 @@ class Trainer:
             )
         load_tensors(path, tensors_of(self.model, self.optimizer))
         for moments in self.optimizer.state.values():
-            moments["step"].fill_(float(state["step"]))
+            if "step" in moments:
+                moments["step"].fill_(float(state["step"]))
         # Damaged ones must not count as kept; they are made again on the way.
         for later in list_checkpoints(self.checkpoints):
             if step_of(later) > state["step"]:
@@ -248,7 +249,7 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._diverged(progress.step + 1, loss, norm)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         speed.stop()
         progress.step += 1
         progress.loss_sum += loss
