@@ -34,18 +34,23 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; numbers should already be formatted. A column of numbers is right-aligned."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, fold: bool = True
+) -> None:
+    """A table; numbers should already be formatted. A column of numbers is right-aligned.
+
+    With `fold` long cells go on in the next line; without, a line is as long as it has to be.
+    """
     from rich import box
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(row[number][:1].isdigit() or row[number][:1] in "-" for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not fold)
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    console().print(table, crop=fold, soft_wrap=not fold)
 
 
 def human_bytes(count: float) -> str:

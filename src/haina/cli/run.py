@@ -91,11 +91,12 @@ def run(
                 "kept" if item.reused else "",
             )
         )
-    print_table("", ("stage", "in", "out", "dropped", "time", "peak memory", ""), rows)
+    print_table("", ("stage", "in", "out", "dropped", "time", "peak memory", ""), rows, fold=False)
     out = console()
     for sample_text in samples_of(folder) if last == "report" else []:
         out.print(f"{sample_text.language}  {sample_text.prompt}", markup=False, style="bold", end="")
-        out.print(" ".join(sample_text.text.split()), style="cyan", markup=False)
+        joint = " " if sample_text.text[:1].isspace() else ""
+        out.print(joint + " ".join(sample_text.text.split()), style="cyan", markup=False)
     for line in next_commands(folder):
         out.print(line, markup=False)
 

@@ -45,9 +45,12 @@ def generate(
     temperature: TemperatureOption = 0.7,
     top_k: TopKOption = 0,
     top_p: TopPOption = 0.9,
-    repetition_penalty: PenaltyOption = 1.1,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(help="Above 1 discourages what was said; 1.1, or 1 with --greedy.", show_default=False),
+    ] = None,
     greedy: Annotated[
-        bool, typer.Option("--greedy", help="Always the likeliest token; same as --temperature 0.")
+        bool, typer.Option("--greedy", help="Always the likeliest token: temperature 0.")
     ] = False,
     stop: StopOption = None,
     seed: SeedOption = None,
@@ -60,6 +63,8 @@ def generate(
     """
     from haina.inference import Engine
 
+    if repetition_penalty is None:
+        repetition_penalty = 1.0 if greedy else 1.1
     parameters = _parameters(
         max_tokens=max_tokens,
         temperature=0.0 if greedy else temperature,
