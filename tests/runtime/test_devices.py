@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from haina.runtime import devices
 from haina.runtime.devices import Gpu, Machine, describe_machine, diagnose, parse_cpuinfo
-from haina.runtime.errors import HainaError
 
 SAPPHIRE = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Platinum 8480+
@@ -117,53 +116,6 @@ def test_this_machine(tmp_path: Path) -> None:
     assert machine.torch.startswith("2.")
     assert machine.packages["haina"] != "absent"
     assert json.loads(json.dumps(machine.as_dict())) == machine.as_dict()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_matmul_rates(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
-    monkeypatch.setitem(devices.MATMUL_SIZE, "cpu", 64)
-    rate = devices.measure_matmul(dtype, seconds=0.01)
-    assert 0 < rate.low <= rate.median <= rate.high
-    assert rate.runs == devices.REPEATS
-
-
-def test_matmul_rate_counts_two_operations_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_timed_rate", lambda once, amount, seconds: amount)
-    monkeypatch.setitem(devices.MATMUL_SIZE, "cpu", 32)
-    assert devices.measure_matmul("float32") == 2 * 32**3
-
-
-def test_memory_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "MEMORY_BLOCK", 1 << 20)
-    rates = devices.measure_memory(seconds=0.01)
-    assert set(rates) == {"read", "copy"}
-    assert all(0 < rate.low <= rate.median <= rate.high for rate in rates.values())
-
-
-def test_timed_rate_is_the_median_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two readings for the single call, then two a run: runs take 1, 2, 4, 5 and 10 seconds of one call each.
-    times = iter([0.0, 1.0, *(edge for length in (1, 10, 4, 2, 5) for edge in (0.0, float(length)))])
-    monkeypatch.setattr(devices.time, "perf_counter", lambda: next(times))
-    rate = devices._timed_rate(lambda: None, 20.0, seconds=0.1)
-    assert (rate.median, rate.low, rate.high) == (5.0, 2.0, 20.0)
-
-
-def test_an_unknown_type_is_named() -> None:
-    with pytest.raises(HainaError, match="float8: unknown"):
-        devices.measure_matmul("float8")
-
-
-def test_a_product_that_torch_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    def absent(*_: object) -> None:
-        raise NotImplementedError("'_int_mm' not implemented\nsecond line")
-
-    monkeypatch.setattr(torch, "_int_mm", absent)
-    monkeypatch.setitem(devices.MATMUL_SIZE, "cpu", 32)
-    with pytest.raises(HainaError, match=r"int8 on cpu: not available") as caught:
-        devices.measure_matmul("int8", seconds=0.01)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_small_machine_is_told_what_it_lacks(tmp_path: Path) -> None:

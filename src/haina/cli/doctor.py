@@ -22,7 +22,8 @@ def doctor(
 
     Example: haina doctor --json
     """
-    from haina.runtime.devices import describe_machine, diagnose, measure_rates
+    from haina.runtime.devices import describe_machine, diagnose
+    from haina.runtime.rates import measure_rates
 
     machine = describe_machine(folder)
     checks, rates = diagnose(folder, machine), measure_rates(machine)
