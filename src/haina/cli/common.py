@@ -19,6 +19,7 @@ SetOption = Annotated[
         "--set", metavar="FIELD=VALUE", help="Override one setting; the value is YAML. May be given again."
     ),
 ]
+WIDE = 160
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -42,6 +43,7 @@ def print_table(
     With `fold` long cells go on in the next line; without, a line is as long as it has to be.
     """
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
@@ -50,7 +52,9 @@ def print_table(
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not fold)
     for row in rows:
         table.add_row(*row)
-    console().print(table, crop=fold, soft_wrap=not fold)
+    # A table that may not fold is given the width it asks for, whatever the terminal is thought to have.
+    out = console() if fold else Console(highlight=False, width=WIDE)
+    out.print(table)
 
 
 def human_bytes(count: float) -> str:
