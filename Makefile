@@ -43,7 +43,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run_all.py
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
