@@ -9,6 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine, so that a red test is red for everybody; `--hypothesis-profile=fuzz` searches
+# new ones. Kernels compile on first use: a deadline would measure the compiler.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=2000)
+settings.load_profile("fixed")
 
 ZH_SUBJECTS = [
     "这个工具",

@@ -42,14 +42,14 @@ UNITS = re.compile(r"[A-Za-z0-9\u00c0-\u024f]+|[\s\S]")
 RECIPE_LINE = re.compile(r"^(\s*(?:- )?)([\w.\-]+:)(.*)$")
 
 
-def language_name(code: str) -> str:
+def language_name(code: Any) -> str:
     """English name of a language code, or the code itself."""
-    return LANGUAGES.get(code, (clip(code, 24), ""))[0]
+    return LANGUAGES.get(str(code), (clip(str(code), 24), ""))[0]
 
 
-def language_class(code: str) -> str:
+def language_class(code: Any) -> str:
     """Name of the stylesheet's colour for a language."""
-    return LANGUAGE_CLASS.get(code, "other")
+    return LANGUAGE_CLASS.get(str(code), "other")
 
 
 def html_language(code: Any) -> str:
@@ -57,14 +57,15 @@ def html_language(code: Any) -> str:
     return {"zh": "zh-Hans", "zh-Hans": "zh-Hans", "zh-Hant": "zh-Hant", "en": "en"}.get(str(code), "")
 
 
-def step_name(code: str) -> str:
+def step_name(code: Any) -> str:
     """English name of a corpus step."""
+    code = str(code)
     return STEPS.get(code, (code.replace("_", " "), ""))[0]
 
 
-def step_name_zh(code: str) -> str:
+def step_name_zh(code: Any) -> str:
     """Chinese name of a corpus step, "" for an unknown one."""
-    return STEPS.get(code, ("", ""))[1]
+    return STEPS.get(str(code), ("", ""))[1]
 
 
 def width(text: str) -> int:
