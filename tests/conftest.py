@@ -206,3 +206,49 @@ TINY_SETTINGS = [
     "workers=1",
     "seed=3",
 ]
+
+
+SPECIAL_TOKENS = ["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="session")
+def write_byte_model() -> Callable[..., Path]:
+    """`write_byte_model(folder, seed, window)`: a random two-block model whose tokens are bytes behind five special ones."""
+
+    def write(folder: Path, seed: int, window: int) -> Path:
+        import torch
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+        import haina.model
+        from haina.runtime.files import write_json, write_text
+
+        # More threads than work: a model of 30 kB is slower on two.
+        torch.set_num_threads(1)
+        config = haina.model.ModelConfig(
+            vocab_size=264,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=window,
+        )
+        model = haina.model.Transformer(config)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        haina.model.save(model, folder)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *alphabet])}
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+        tokenizer.add_special_tokens(SPECIAL_TOKENS)
+        write_text(folder / "tokenizer.json", tokenizer.to_str())
+        names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+        write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names})
+        return folder
+
+    return write

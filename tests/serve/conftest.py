@@ -15,19 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 import uvicorn
 from openai import OpenAI
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-import haina.model
 from haina.inference import Delta, Engine, SamplingParameters
 from haina.runtime.files import write_json, write_text
 from haina.serve import create_app
 from haina.serve.server import address_of, open_socket
 
-torch.set_num_threads(1)
-SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -37,35 +32,9 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory, write_byte_model: Callable[..., Path]) -> Path:
     """A random model whose every token is a byte, with a chat template, marked as a base model."""
-    folder = tmp_path_factory.mktemp("served") / "model"
-    config = haina.model.ModelConfig(
-        vocab_size=261,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-    )
-    model = haina.model.Transformer(config)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    haina.model.save(model, folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer.add_special_tokens(SPECIAL)
-    write_text(folder / "tokenizer.json", tokenizer.to_str())
-    write_json(
-        folder / "tokenizer_config.json", {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    )
+    folder = write_byte_model(tmp_path_factory.mktemp("served") / "model", 1, 256)
     write_json(folder / "generation_config.json", {"eos_token_id": [1, 4], "haina_kind": "base"})
     write_text(folder / "chat_template.jinja", TEMPLATE)
     return folder
