@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haina.corpus import extract_page, identify_language
-from haina.corpus.config import SIGNAL_NAMES, CorpusConfig
+from haina.corpus.config import CorpusConfig
 from haina.corpus.encoding import UndecodableError, codec_name, decode, plausibility
 from haina.corpus.extract import MAX_DEPTH, nesting_depth
 from haina.corpus.records import clean_text
-from haina.corpus.signals import first_broken, measure, words_of
+from haina.corpus.signals import first_broken, measure
 
 HANS = "今天天气很好，我们在学习自然语言处理。版本控制系统可以记录文件的每一次修改，方便多人协作开发软件。"
 HANT = "今天天氣很好，我們在學習自然語言處理。版本控制系統可以記錄檔案的每一次修改，方便多人協作開發軟體。"
@@ -144,8 +144,8 @@ def test_deep_nesting_is_bounded() -> None:
         ("使用Python编写脚本", "zh-Hans"),
         ("今日は天気がいいので散歩します", "ja"),
         ("오늘은 날씨가 좋습니다", "ko"),
-        ("Le temps est magnifique aujourd'hui et nous allons nous promener", "fr"),
-        ("Сегодня хорошая погода", "ru"),
+        ("Le temps est magnifique aujourd'hui et nous allons nous promener", "other"),
+        ("Сегодня хорошая погода", "other"),
         ("", "other"),
         ("12345 --- !!!", "other"),
     ],
@@ -161,42 +161,9 @@ def test_language_reads_the_whole_page() -> None:
     assert identify_language(page).language == "en"
 
 
-def test_words_part_han_from_latin() -> None:
-    assert words_of("用Python3写_脚本 it's") == ["用", "Python3", "写", "脚", "本", "it", "s"]
-
-
-def test_full_width_digits_are_digits() -> None:
-    values = measure("版本１２３４是新的", "zh-Hans")
-    assert values["digit_share"] == pytest.approx(4 / 9)
-    assert values["punctuation_share"] == 0
-    assert measure("版本1234是新的", "zh-Hans")["digit_share"] == values["digit_share"]
-
-
-def test_signals_by_hand() -> None:
-    values = measure("The cat sat.\nThe cat sat.\n\n电脑，", "en")
-    assert list(values) == list(SIGNAL_NAMES)
-    assert values["lines"] == 3
-    assert values["words"] == 8
-    assert values["bytes"] == len("The cat sat.\nThe cat sat.\n\n电脑，".encode())
-    assert values["duplicate_line_share"] == pytest.approx(1 / 3)
-    assert values["duplicate_line_character_share"] == pytest.approx(12 / 27)
-    assert values["top_2gram_share"] == pytest.approx(2 / 7)
-    assert values["stop_word_share"] == pytest.approx(2 / 8)
-    assert values["han_share"] == pytest.approx(2 / 23)
-    assert values["short_line_share"] == 1
-    assert measure("我的书", "zh-Hant")["stop_word_share"] == pytest.approx(2 / 3)
-
-
-@given(st.text(max_size=300), st.sampled_from(["zh-Hans", "en"]))
-def test_signals_of_anything_are_finite(text: str, language: str) -> None:
-    values = measure(clean_text(text), language)
-    assert all(0 <= value < 1e9 for value in values.values())
-    assert all(value <= 1 for name, value in values.items() if name.endswith("_share"))
-
-
 def test_bounds_and_overrides() -> None:
     values = measure("短", "zh-Hans")
-    assert first_broken(values, CorpusConfig().bounds("zh-Hant")) == ("characters", "1 < 50")
+    assert first_broken(values, CorpusConfig().bounds("zh-Hant")) == ("characters", "1 < 24")
     loose = CorpusConfig.model_validate(
         {"thresholds": {"zh": {"characters": {"min": 1}, "stop_word_share": {}, "mean_line_characters": {}}}}
     )

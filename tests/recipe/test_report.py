@@ -170,6 +170,11 @@ def corpus_summary() -> dict[str, Any]:
         },
         "duplicates": {"exact": 318, "near": 566, "clusters": 411, "examples": examples},
         "funnel": funnel,
+        "text_bytes": 34_300_000,
+        "edits": [
+            {"reason": "advertisement", "unit": "sentence", "count": 1843, "bytes": 120_400},
+            {"reason": "email", "unit": "span", "count": 212, "bytes": 4_411},
+        ],
         "quarantine": [
             {
                 "source": "warc/CC-MAIN-20240412-00017.warc.gz",
@@ -184,7 +189,6 @@ def corpus_summary() -> dict[str, Any]:
         ],
         "signal_quantiles": quantiles,
         "bytes_read": 182_000_000,
-        "text_bytes": 34_300_000,
         "ignored_files": 37,
     }
 
@@ -485,7 +489,7 @@ def test_every_section_shows_what_the_run_folder_holds(tmp_path: Path) -> None:
     for shown in (
         "7,514", "of 9,412 pages", "8.64 M", "9.44 M", "1.287", "1.230", "46.7 %", "44.3 %", "+0.74 %",
         "電子試算表", "37 files of the input are no pages",
-        "no main text", "−571", "Traditional Chinese", "0.914", "truncated gzip member", "compression ratio",
+        "no main text", "−571", "2,055", "0.36 %", "advertisement", "Traditional Chinese", "0.914", "truncated gzip member", "compression ratio",
         "8,192", "⟨E5 B1⟩", "validation-zh", "2.4133", "round to nearest", "CMMLU", "26.4 %",
         "如果要打印当前工作表，", "+0.90 %",
         "The Debian project", "7 min 42 s", "3.19 GiB", "micro_batch_size:", "AMD EPYC", "packages.numpy",

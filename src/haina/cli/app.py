@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from haina import __version__
-from haina.cli import corpus, doctor, evaluate, inspect, models, run, talk, tokenizer, train
+from haina.cli import (
+    corpus,
+    crawl,
+    doctor,
+    evaluate,
+    extract,
+    inspect,
+    models,
+    quality,
+    run,
+    signals,
+    talk,
+    tokenizer,
+    train,
+)
 
 app = typer.Typer(
     name="haina",
@@ -42,7 +56,12 @@ def root(
 
 app.command()(run.run)
 app.command()(run.sample)
+app.command()(crawl.crawl)
+app.command()(extract.extract)
 app.command()(corpus.curate)
+app.command()(signals.signals)
+app.command()(signals.threshold)
+app.add_typer(quality.app, name="quality")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command()(train.train)
 app.command()(evaluate.evaluate)

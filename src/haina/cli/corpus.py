@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from haina.cli.common import JsonOption, SetOption, existing, print_json, print_table
+from haina.cli.common import JsonOption, SetOption, print_json, print_table
 
 
 def curate(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="WARC, HTML, JSONL, Parquet or text files, or folders."),
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="WARC, HTML, zip, JSONL, Parquet or text files, folders, patterns or addresses (s3://...).",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
@@ -27,11 +30,12 @@ def curate(
     from haina.corpus.config import CorpusConfig
     from haina.corpus.stage import run as run_corpus
     from haina.recipe.alone import run_alone
+    from haina.recipe.inputs import page_inputs
     from haina.recipe.schema import section_from
     from haina.runtime.files import read_json
 
     config = section_from(CorpusConfig, overrides or [])
-    run_alone(run_corpus, config, {"corpus": out}, sources=existing(inputs), workers=workers)
+    run_alone(run_corpus, config, {"corpus": out}, sources=page_inputs(inputs), workers=workers)
     summary = read_json(out / "summary.json")
     if json_output:
         print_json(summary)

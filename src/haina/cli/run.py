@@ -31,12 +31,12 @@ class SampleSource(StrEnum):
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: YAML, one section a stage.")],
     input_paths: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--input",
             "-i",
             metavar="PATH",
-            help="Pages: WARC, HTML, JSONL, Parquet or text files, or folders.",
+            help="Pages: WARC, HTML, zip, JSONL, Parquet or text files, folders, patterns or addresses (s3://...).",
         ),
     ] = None,
     name: Annotated[
@@ -56,6 +56,7 @@ def run(
 
     Example: haina run recipes/quickstart.yaml --input sample/ --set train.steps=200
     """
+    from haina.recipe.inputs import page_inputs
     from haina.recipe.runner import run_recipe
     from haina.recipe.schema import load_recipe
     from haina.recipe.summary import next_commands, samples_of
@@ -68,7 +69,7 @@ def run(
             f"--name {name}: must be a folder name, not a path", "use --runs for the folder around it"
         )
     folder = runs / (name or settings.name)
-    reports = run_recipe(settings, input_paths or [], folder, default_reporter(), first, last)
+    reports = run_recipe(settings, page_inputs(input_paths or []), folder, default_reporter(), first, last)
     if json_output:
         print_json(
             {

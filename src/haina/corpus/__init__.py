@@ -1,4 +1,4 @@
-"""Raw pages in, curated documents out: read, extract, identify language, measure, remove duplicates.
+"""Raw pages in, curated documents out: read, extract, identify language, cut, measure, score, remove duplicates.
 
 Heavy parts are imported on first use, so that the command line starts fast.
 """

@@ -1,21 +1,22 @@
-"""The corpus section of a recipe: how pages are split over tasks, which languages stay, when two texts are
-the same.
+"""The corpus section of a recipe: how pages are split over tasks, which languages stay, what is cut, when two
+texts are the same.
 
-Thresholds over signals are data: the preset stands in `thresholds.yaml`, and `thresholds` here changes single
-values.
+Thresholds over signals are data: `preset` names a set of them (`signals/presets.yaml`), and `thresholds` changes
+single values.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
+from difflib import get_close_matches
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Language = Literal["zh-Hans", "zh-Hant", "en"]
-LANGUAGES: tuple[Language, ...] = ("zh-Hans", "zh-Hant", "en")
+from haina.corpus.signals.names import SIGNALS, Group, language_group
+from haina.corpus.signals.presets import load_preset, preset_names
+
+Language = Literal["zh-Hans", "zh-Hant", "yue", "en", "mixed"]
+LANGUAGES: tuple[Language, ...] = ("zh-Hans", "zh-Hant", "yue", "en", "mixed")
 
 
 class Bounds(BaseModel):
@@ -33,15 +34,6 @@ class Bounds(BaseModel):
         return self
 
 
-@cache
-def preset_thresholds() -> dict[str, dict[str, Bounds]]:
-    """The bounds of `thresholds.yaml`: group (`zh` or `en`) -> signal -> bounds."""
-    data = yaml.safe_load(Path(__file__).with_name("thresholds.yaml").read_text(encoding="utf-8"))
-    return {
-        group: {name: Bounds(**bounds) for name, bounds in signals.items()} for group, signals in data.items()
-    }
-
-
 class CorpusConfig(BaseModel):
     """What the corpus stage does with the pages it is given."""
 
@@ -54,7 +46,9 @@ class CorpusConfig(BaseModel):
         description="independent tasks the input is split into; also the number of output files",
     )
     languages: tuple[Language, ...] = Field(
-        LANGUAGES, min_length=1, description="languages that stay: zh-Hans, zh-Hant, en"
+        LANGUAGES,
+        min_length=1,
+        description="languages that stay: zh-Hans, zh-Hant, yue, en; mixed for documents in two of them",
     )
     min_language_confidence: float = Field(
         0.3, ge=0.0, le=1.0, description="pages whose language is less certain than this are dropped, 0 to 1"
@@ -66,10 +60,21 @@ class CorpusConfig(BaseModel):
         le=1 << 30,
         description="largest raw record that is read, in bytes; larger ones are quarantined",
     )
-    thresholds: dict[Literal["zh", "en"], dict[str, Bounds]] = Field(
+    preset: str = Field("default", description="bounds over signals by name: default, gopher, c4 or fineweb")
+    thresholds: dict[Group, dict[str, Bounds]] = Field(
         default_factory=dict,
         description="bounds that replace those of the preset: language group (zh or en) -> signal -> "
         "{min, max}; empty bounds switch a signal off",
+    )
+    min_quality: float = Field(
+        0.02, ge=0.0, le=1.0, description="documents whose quality score is lower are dropped, 0 to 1"
+    )
+    edit_sentences: bool = Field(
+        True, description="take boilerplate, advertisements and spam out of documents that stay"
+    )
+    replace_private: bool = Field(
+        True,
+        description="put placeholders for e-mail addresses, phone, identity and card numbers, and the like",
     )
     shingle_tokens: int = Field(
         5, ge=1, le=64, description="tokens in a shingle; a Han character is one token, otherwise a word is"
@@ -107,39 +112,19 @@ class CorpusConfig(BaseModel):
                 raise ValueError(f"{name} must not be larger than permutations ({self.permutations})")
         if self.split_similarity > self.near_duplicate_similarity:
             raise ValueError("split_similarity must not be above near_duplicate_similarity")
-        known = {name for signals in preset_thresholds().values() for name in signals} | set(SIGNAL_NAMES)
+        if self.preset not in preset_names():
+            raise ValueError(f"preset: {self.preset!r} is none of {', '.join(preset_names())}")
         for group, signals in self.thresholds.items():
             for name in signals:
-                if name not in known:
-                    raise ValueError(
-                        f"thresholds.{group}.{name}: no such signal; one of {', '.join(SIGNAL_NAMES)}"
-                    )
+                if name not in SIGNALS:
+                    near = get_close_matches(name, SIGNALS, 1)
+                    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(SIGNALS)}"
+                    raise ValueError(f"thresholds.{group}.{name}: no such signal; {hint}")
         return self
 
     def bounds(self, language: str) -> dict[str, Bounds]:
-        """The bounds in force for a language code, in the order of the signals."""
-        group: Literal["zh", "en"] = "zh" if language.startswith("zh") else "en"
-        merged = {**preset_thresholds().get(group, {}), **self.thresholds.get(group, {})}
-        return {name: merged[name] for name in SIGNAL_NAMES if name in merged}
-
-
-SIGNAL_NAMES: tuple[str, ...] = (
-    "bytes",
-    "characters",
-    "words",
-    "lines",
-    "mean_line_characters",
-    "mean_word_characters",
-    "han_share",
-    "latin_share",
-    "digit_share",
-    "symbol_share",
-    "punctuation_share",
-    "stop_word_share",
-    "duplicate_line_share",
-    "duplicate_line_character_share",
-    "top_2gram_share",
-    "short_line_share",
-    "compression_ratio",
-)
-COUNT_SIGNALS = frozenset({"bytes", "characters", "words", "lines"})
+        """The bounds in force for a language code or group, in the order of the signals."""
+        group = language_group(language)
+        shipped = {name: Bounds(min=b.min, max=b.max) for name, b in load_preset(self.preset)[group].items()}
+        merged = {**shipped, **self.thresholds.get(group, {})}
+        return {name: merged[name] for name in SIGNALS if name in merged}

@@ -1,8 +1,8 @@
 """The tables that the corpus stage writes, and how to read them.
 
-`documents/part-NNNNN.parquet` holds what stays and `dropped/part-NNNNN.parquet` what does not, with the
-reason; together they are all pages that came in. Later stages read these files by their column names, without
-importing this module.
+`documents/part-NNNNN.parquet` holds what stays and `dropped/part-NNNNN.parquet` what does not, with the reason;
+together they are all pages that came in. `edits/part-NNNNN.parquet` holds what was cut inside documents. Later
+stages read these files by their column names, without importing this module.
 """
 
 from __future__ import annotations
@@ -14,34 +14,67 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from haina.corpus.config import COUNT_SIGNALS, SIGNAL_NAMES
+from haina.corpus.signals.names import SIGNALS
 from haina.runtime.errors import HainaError
 
 PREVIEW_CHARACTERS = 160
 SIGNAL_PREFIX = "signal."
 
-_SIGNAL_FIELDS = [
-    pa.field(SIGNAL_PREFIX + name, pa.int64() if name in COUNT_SIGNALS else pa.float64())
-    for name in SIGNAL_NAMES
+QUALITY = "score.quality"
+
+_MEASURES = [
+    *(
+        pa.field(SIGNAL_PREFIX + name, pa.int64() if signal.integer else pa.float64())
+        for name, signal in SIGNALS.items()
+    ),
+    pa.field(QUALITY, pa.float32()),
+]
+_FACTS = [
+    *(pa.field(name, pa.string()) for name in ("url", "source", "lang")),
+    pa.field("lang_confidence", pa.float32()),
+    *(pa.field(name, pa.string()) for name in ("license", "title", "kind", "date")),
 ]
 DOCUMENTS_SCHEMA = pa.schema(
     [
-        *(
-            pa.field(name, pa.string())
-            for name in ("id", "text", "url", "source", "lang", "license", "title")
-        ),
-        *_SIGNAL_FIELDS,
+        pa.field("id", pa.string()),
+        pa.field("text", pa.string()),
+        *_FACTS,
+        *_MEASURES,
         pa.field("cluster_id", pa.string()),
         pa.field("cluster_size", pa.int32()),
     ]
 )
 DROPPED_SCHEMA = pa.schema(
     [
-        pa.field(name, pa.string())
-        for name in ("id", "stage", "reason", "evidence", "url", "source", "lang", "preview")
+        *(pa.field(name, pa.string()) for name in ("id", "stage", "reason", "evidence", "preview", "text")),
+        *_FACTS,
+        *_MEASURES,
     ]
 )
-DROP_STAGES = ("read", "extract", "language", "signals", "exact_duplicate", "near_duplicate")
+EDITS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("start", pa.int64()),
+        pa.field("end", pa.int64()),
+        pa.field("unit", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("removed", pa.string()),
+        pa.field("replacement", pa.string()),
+    ]
+)
+DROP_STAGES = (
+    "read",
+    "extract",
+    "language",
+    "edit",
+    "signals",
+    "quality",
+    "exact_duplicate",
+    "near_duplicate",
+)
+# Whoever loosens a bound needs the texts that it took.
+TEXT_KEPT_STAGES = ("signals", "quality")
 
 
 def document_id(source: str, position: str) -> str:

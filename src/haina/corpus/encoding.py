@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -31,6 +31,7 @@ from haina.corpus.characters import (
     classes_of,
     code_points,
 )
+from haina.corpus.mojibake import repair_mojibake
 
 _ALIASES = {
     "gb2312": "gb18030", "gbk": "gb18030", "gb_2312-80": "gb18030", "x-gbk": "gb18030", "cp936": "gb18030",
@@ -43,15 +44,21 @@ _ALIASES = {
 }  # fmt: skip
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
           (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
-_CANDIDATES = ("gb18030", "big5hkscs", "utf-16-le", "utf-16-be", "cp932", "cp949", "cp1252")
+_CANDIDATES = ("gb18030", "big5hkscs", "utf-16-le", "utf-16-be", "cp932", "euc_jp", "cp949", "cp1252")
 _META = re.compile(rb"""<meta[^>]{0,300}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.\-]{2,40})""", re.IGNORECASE)
 _XML = re.compile(
     rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.\-]{2,40})["']""", re.IGNORECASE
 )
 # Detection needs no more than this to choose; the whole must then decode.
 _PROBE_BYTES = 64 << 10
-_TOLERATED_DAMAGE = 0.005
+# Share of replaced characters: a wrong guess at UTF-8 replaces half of them, one at GBK or Big5 a few in a hundred.
+_TOLERATED_DAMAGE = {"utf-8": 0.02}
+_TOLERATED_ELSE = 0.005
+# A declaration is believed unless another encoding makes this much more sense of the bytes.
+_DOUBT = 0.3
 _PLAUSIBLE = 0.3
+_SENSIBLE = 0.8
+_SINGLE_BYTE = ("cp1252", "iso8859-15")
 
 
 class UndecodableError(ValueError):
@@ -60,10 +67,11 @@ class UndecodableError(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """Text and the Python name of the encoding it was in."""
+    """Text, the Python name of the encoding it was in, and whether mojibake in it was repaired."""
 
     text: str
     encoding: str
+    repaired: bool = False
 
 
 def codec_name(label: str) -> str | None:
@@ -161,6 +169,14 @@ def _utf16_order(data: bytes) -> str | None:
     return "utf-16-be" if even > 0.1 and even > 4 * odd else None
 
 
+def _strangeness(text: str, encoding: str) -> float:
+    """0.5 for Chinese without the words that all Chinese has: Japanese or Korean bytes give everyday characters too."""
+    if encoding not in ("gb18030", "big5hkscs"):
+        return 0.0
+    han = [character for character in text if "\u4e00" <= character <= "\u9fff"]
+    return 0.5 if len(han) >= 20 and sum(map(_FREQUENT.__contains__, han)) < 0.04 * len(han) else 0.0
+
+
 def _detect(data: bytes) -> Decoded | None:
     """The most plausible of the candidates, if it is plausible at all."""
     best: tuple[float, Decoded] | None = None
@@ -172,20 +188,20 @@ def _detect(data: bytes) -> Decoded | None:
         text = _strict(data, encoding)
         if text is None:
             continue
-        score = plausibility(text[:_PROBE_BYTES])
+        score = plausibility(text[:_PROBE_BYTES]) - _strangeness(text[:_PROBE_BYTES], encoding)
         if best is None or score > best[0]:
             best = (score, Decoded(text, encoding))
     return best[1] if best and best[0] >= _PLAUSIBLE else None
 
 
 def _tolerant(data: bytes, encodings: list[str]) -> Decoded | None:
-    """A text with a few damaged bytes (at most 0.5 % of its characters), which become U+FFFD."""
+    """A text with a few damaged bytes (at most 2 % of its characters in UTF-8, 0.5 % else), which become U+FFFD."""
     for encoding in encodings:
         text = data.decode(encoding, "replace")
         damaged = text.count("\ufffd")
         foreign = sum(character > "\x7f" for character in text[:_PROBE_BYTES])
         if (
-            damaged <= _TOLERATED_DAMAGE * len(text)
+            damaged <= _TOLERATED_DAMAGE.get(encoding, _TOLERATED_ELSE) * len(text)
             and damaged * 4 <= foreign
             and plausibility(text[:_PROBE_BYTES]) >= _PLAUSIBLE
         ):
@@ -194,7 +210,7 @@ def _tolerant(data: bytes, encodings: list[str]) -> Decoded | None:
 
 
 def decode(data: bytes, charset: str | None = None, *, is_html: bool = True) -> Decoded:
-    """Text of a page's bytes.
+    """Text of a page's bytes; mojibake that was in them is repaired where that is provable.
 
     Args:
         data: the page.
@@ -204,6 +220,12 @@ def decode(data: bytes, charset: str | None = None, *, is_html: bool = True) -> 
     Raises:
         UndecodableError: no encoding gives plausible text.
     """
+    found = _decoded(data, charset, is_html)
+    text, repaired = repair_mojibake(found.text)
+    return replace(found, text=text, repaired=True) if repaired else found
+
+
+def _decoded(data: bytes, charset: str | None, is_html: bool) -> Decoded:  # noqa: PLR0911, PLR0912 - one step a source
     for mark, encoding in _MARKS:
         if data.startswith(mark) and (text := _strict(data[len(mark) :], encoding)) is not None:
             return Decoded(text, encoding)
@@ -222,13 +244,21 @@ def decode(data: bytes, charset: str | None = None, *, is_html: bool = True) -> 
         if text is not None and plausibility(text[:_PROBE_BYTES]) >= _PLAUSIBLE:
             return Decoded(text, order)
     for name in declared:
-        single_byte = name in ("cp1252", "iso8859-15")
-        # Every byte string is valid Latin-1, so that label proves nothing; valid UTF-8 is never an accident.
-        if single_byte and utf8 is not None:
+        # Valid UTF-8 is never an accident; every other label may be one (only the 7-bit ones leave pure ASCII).
+        if utf8 is not None and (not utf8.isascii() or name in _SINGLE_BYTE):
             continue
         text = _strict(data, name)
-        if text is not None and (not single_byte or plausibility(text[:_PROBE_BYTES]) >= _PLAUSIBLE):
+        if text is None:
+            continue
+        sense = plausibility(text[:_PROBE_BYTES])
+        if name not in _SINGLE_BYTE and sense >= _SENSIBLE:
             return Decoded(text, name)
+        if name in _SINGLE_BYTE and sense < _PLAUSIBLE:
+            continue
+        other = _detect(data)
+        if other is None or plausibility(other.text[:_PROBE_BYTES]) < sense + _DOUBT:
+            return Decoded(text, name)
+        return other
     if utf8 is not None and utf8.count("\0") <= len(utf8) // 10:
         return Decoded(utf8, "utf-8")
     found = (

@@ -11,6 +11,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Span:
+    """Bytes that a record came from, half-open: of the file, or, when `inside` is the offset of a compressed
+    member that holds several records, of what that member unpacks to.
+    """
+
+    start: int
+    end: int
+    inside: int | None = None
+
+    def __str__(self) -> str:
+        within = "" if self.inside is None else f" of what the member at {self.inside} holds"
+        return f"bytes {self.start}-{self.end}{within}"
+
+
+@dataclass(frozen=True)
 class Page:
     """One page as it was found.
 
@@ -22,6 +37,7 @@ class Page:
         charset: what the transport said about the encoding, None when it said nothing.
         title: as the container gives it, empty when unknown.
         license: as the container gives it, empty when unknown.
+        span: bytes it came from, None for a row of a table.
     """
 
     position: str
@@ -31,16 +47,18 @@ class Page:
     charset: str | None = None
     title: str = ""
     license: str = ""
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A record that could not be read, and why."""
+    """A record that could not be read, and why; `span` names its bytes where they can be told apart."""
 
     position: str
     reason: str
     evidence: str
     url: str = ""
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,7 @@ class Ignored:
     """A record of a kind that is no page: a request, an image, a warcinfo record."""
 
     kind: str
+    span: Span | None = None
 
 
 Record = Page | Quarantined | Ignored

@@ -18,8 +18,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from haina.corpus.config import CorpusConfig
-from haina.corpus.curate import Fingerprinting, Partition, curate_partition, fingerprint_partition
-from haina.corpus.documents import DOCUMENTS_SCHEMA, DROPPED_SCHEMA, PREVIEW_CHARACTERS, part_name
+from haina.corpus.curate import Partition, curate_partition
+from haina.corpus.documents import (
+    DOCUMENTS_SCHEMA,
+    DROPPED_SCHEMA,
+    EDITS_SCHEMA,
+    PREVIEW_CHARACTERS,
+    TEXT_KEPT_STAGES,
+    part_name,
+)
+from haina.corpus.fingerprint import Fingerprinting, fingerprint_partition
 from haina.corpus.sources import list_sources, partition
 from haina.corpus.summary import summarise
 from haina.runtime.errors import HainaError
@@ -45,7 +53,7 @@ def _judged(item: Writing) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
     start = 0
     with pq.ParquetFile(item.pages) as file:
         for batch in file.iter_batches(batch_size=1024):
-            living = batch.num_rows - batch.column("text").null_count
+            living = batch.column("stage").null_count
             yield batch, verdicts.slice(start, living)
             start += living
 
@@ -55,7 +63,7 @@ def write_documents(item: Writing, output: Path) -> None:
     with pq.ParquetWriter(output, DOCUMENTS_SCHEMA, compression="zstd") as writer:
         for batch, verdicts in _judged(item):
             stays = pc.is_null(verdicts.column("stage")).combine_chunks()
-            living = pa.Table.from_batches([batch]).filter(batch.column("text").is_valid())
+            living = pa.Table.from_batches([batch]).filter(pc.is_null(batch.column("stage")))
             table = living.append_column("cluster_id", verdicts.column("cluster_id"))
             table = table.append_column("cluster_size", verdicts.column("cluster_size")).filter(stays)
             if table.num_rows:
@@ -68,9 +76,8 @@ def write_dropped(item: Writing, output: Path) -> None:
         for batch, verdicts in _judged(item):
             rows = []
             verdict = iter(verdicts.to_pylist())
-            for row in batch.select([*DROPPED_SCHEMA.names, "text"]).to_pylist():
-                text = row.pop("text")
-                if text is not None:
+            for row in batch.select(DROPPED_SCHEMA.names).to_pylist():
+                if row["stage"] is None:
                     found = next(verdict)
                     if found["stage"] is None:
                         continue
@@ -78,11 +85,27 @@ def write_dropped(item: Writing, output: Path) -> None:
                         "stage": found["stage"],
                         "reason": "same-text" if found["stage"] == "exact_duplicate" else "similar-text",
                         "evidence": f"{found['duplicate_of']} {found['similarity']:.4f}",
-                        "preview": text[:PREVIEW_CHARACTERS],
+                        "preview": row["text"][:PREVIEW_CHARACTERS],
                     }
+                if row["stage"] not in TEXT_KEPT_STAGES:
+                    row["text"] = None
                 rows.append(row)
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, DROPPED_SCHEMA))
+
+
+def write_edits(item: Writing, output: Path) -> None:
+    """Task: what was cut inside the pages of a partition whose text is written, document by document."""
+    with pq.ParquetWriter(output, EDITS_SCHEMA, compression="zstd") as writer:
+        for batch, verdicts in _judged(item):
+            verdict = iter(verdicts.column("stage").to_pylist())
+            rows = []
+            for row in batch.select(["id", "stage", "edits"]).to_pylist():
+                stage = next(verdict) if row["stage"] is None else row["stage"]
+                if stage is None or stage in TEXT_KEPT_STAGES:
+                    rows += [{"id": row["id"], **edit} for edit in row["edits"] or ()]
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, EDITS_SCHEMA))
 
 
 def _require_documents(pages: Sequence[Path]) -> None:
@@ -149,8 +172,10 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
     writer = LocalExecutor(1 if small else context.workers, context.reporter)
     writer.map(write_documents, writings, documents, description="documents")
     writer.map(write_dropped, writings, dropped, description="dropped")
+    edits = [out / "edits" / part_name(index) for index in range(count)]
+    writer.map(write_edits, writings, edits, description="edits")
 
-    summary = summarise(out, pages, inputs.ignored_files)
+    summary = summarise(out, pages, inputs.ignored_files, config)
     write_json(out / "summary.json", summary)
     return StageResult(
         summary["pages"],
@@ -162,5 +187,6 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
             "text_bytes": summary["text_bytes"],
             "exact_duplicates": summary["duplicates"]["exact"],
             "near_duplicates": summary["duplicates"]["near"],
+            "edits": sum(item["count"] for item in summary["edits"]),
         },
     )

@@ -10,54 +10,116 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from haina.corpus.config import LANGUAGES, SIGNAL_NAMES
+from haina.corpus.config import LANGUAGES, CorpusConfig
 from haina.corpus.curate import METADATA_KEY
-from haina.corpus.documents import DROP_STAGES, PREVIEW_CHARACTERS, SIGNAL_PREFIX, read_documents
+from haina.corpus.documents import (
+    DROP_STAGES,
+    PREVIEW_CHARACTERS,
+    QUALITY,
+    SIGNAL_PREFIX,
+    part_files,
+    read_documents,
+)
+from haina.corpus.signals.names import SIGNALS
 
 MAX_QUARANTINE = 50
 MAX_EXAMPLES = 8
 # Characters, four edges to a factor of ten.
 LENGTH_EDGES = [round(10 ** (exponent / 4)) for exponent in range(4, 29)]
 _QUANTILES = (5, 25, 50, 75, 95)
+# Beyond this many documents, quantiles are those of every k-th.
+MAX_SAMPLE = 200_000
+MEASURE_COLUMNS = [*(SIGNAL_PREFIX + name for name in SIGNALS), QUALITY]
+_BYTES, _CHARACTERS = (MEASURE_COLUMNS.index(SIGNAL_PREFIX + name) for name in ("bytes", "characters"))
 
 
-def _notes(pages: Sequence[Path]) -> tuple[int, dict[str, int]]:
-    """Bytes read and ignored records over all partitions."""
-    total, ignored = 0, Counter[str]()
+def _notes(pages: Sequence[Path]) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Over all partitions: bytes read, bytes lost by reason, ignored records by kind."""
+    total, lost, ignored = 0, Counter[str](), Counter[str]()
     for path in pages:
         with pq.ParquetFile(path) as file:
             note = json.loads((file.metadata.metadata or {})[METADATA_KEY.encode()])
         total += note["bytes_read"]
+        lost.update(note["bytes_lost"])
         ignored.update(note["ignored_records"])
-    return total, dict(sorted(ignored.items()))
+    return total, dict(sorted(lost.items())), dict(sorted(ignored.items()))
 
 
-def _measured(documents: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Signal values by language: {lang: {signal: float64 [documents]}}."""
-    gathered: dict[str, dict[str, list[np.ndarray[Any, Any]]]] = {}
-    for batch in read_documents(documents, ["lang", *(SIGNAL_PREFIX + name for name in SIGNAL_NAMES)], 65536):
+@dataclass
+class _Language:
+    """Totals over the documents of a language, and the measures of a sample of them."""
+
+    documents: int = 0
+    bytes: int = 0
+    characters: int = 0
+    lengths: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LENGTH_EDGES) - 1, np.int64))
+    sample: list[npt.NDArray[np.float64]] = field(default_factory=list)
+
+
+def _measured(documents: Path) -> dict[str, _Language]:
+    """Totals and samples by language, in the order of `LANGUAGES`; memory does not grow with the documents."""
+    total = sum(pq.read_metadata(path).num_rows for path in part_files(documents))
+    step = max(1, -(-total // MAX_SAMPLE))
+    edges = np.array(LENGTH_EDGES, dtype=np.float64)
+    found = {language: _Language() for language in LANGUAGES}
+    seen = 0
+    for batch in read_documents(documents, ["lang", *MEASURE_COLUMNS], 16384):
+        values = np.stack(
+            [
+                batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
+                for name in MEASURE_COLUMNS
+            ],
+            1,
+        )
         languages = np.array(batch.column("lang").to_pylist(), dtype=object)
-        for language in LANGUAGES:
+        taken = (np.arange(seen, seen + batch.num_rows) % step) == 0
+        seen += batch.num_rows
+        for language, item in found.items():
             chosen = languages == language
             if chosen.any():
-                columns = gathered.setdefault(language, {name: [] for name in SIGNAL_NAMES})
-                for name in SIGNAL_NAMES:
-                    columns[name].append(
-                        batch.column(SIGNAL_PREFIX + name).to_numpy(zero_copy_only=False)[chosen]
-                    )
-    return {
-        language: {
-            name: np.concatenate(parts).astype(np.float64) for name, parts in gathered[language].items()
-        }
-        for language in LANGUAGES
-        if language in gathered
-    }
+                characters = values[chosen, _CHARACTERS]
+                item.documents += int(chosen.sum())
+                item.bytes += int(values[chosen, _BYTES].sum())
+                item.characters += int(characters.sum())
+                item.lengths += np.histogram(np.clip(characters, edges[0], edges[-1]), edges)[0]
+                item.sample.append(values[chosen & taken])
+    return {language: item for language, item in found.items() if item.documents}
+
+
+def _quantiles(measured: dict[str, _Language]) -> dict[str, dict[str, list[float]]]:
+    """Signal -> language -> percentiles; a signal that no document of a language has is left out there."""
+    gathered = {language: np.concatenate(item.sample) for language, item in measured.items()}
+    quantiles: dict[str, dict[str, list[float]]] = {}
+    for index, column in enumerate(MEASURE_COLUMNS):
+        name = column.removeprefix(SIGNAL_PREFIX).removeprefix("score.")
+        quantiles[name] = {}
+        for language, sample in gathered.items():
+            known = sample[~np.isnan(sample[:, index]), index]
+            if len(known):
+                quantiles[name][language] = [round(float(v), 6) for v in np.percentile(known, _QUANTILES)]
+    return quantiles
+
+
+def _edits(out: Path) -> list[dict[str, Any]]:
+    """How often each reason cut each unit, and how many bytes."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for batch in read_documents(out / "edits", ["start", "end", "unit", "reason"], 65536):
+        for row in batch.to_pylist():
+            item = counts.setdefault((row["reason"], row["unit"]), [0, 0])
+            item[0] += 1
+            item[1] += row["end"] - row["start"]
+    return [
+        {"reason": reason, "unit": unit, "count": count, "bytes": size}
+        for (reason, unit), (count, size) in sorted(counts.items(), key=lambda pair: (-pair[1][0], pair[0]))
+    ]
 
 
 def _examples(out: Path) -> list[dict[str, Any]]:
@@ -95,13 +157,14 @@ def _examples(out: Path) -> list[dict[str, Any]]:
     ]
 
 
-def summarise(out: Path, pages: Sequence[Path], ignored_files: int) -> dict[str, Any]:
+def summarise(out: Path, pages: Sequence[Path], ignored_files: int, config: CorpusConfig) -> dict[str, Any]:
     """The content of `summary.json`.
 
     Args:
-        out: the corpus folder with `documents` and `dropped`.
+        out: the corpus folder with `documents`, `dropped` and `edits`.
         pages: the scratch files of the curated partitions, for their notes.
         ignored_files: files of the input that are no pages.
+        config: the bounds in force, which are written down.
     """
     reasons: Counter[tuple[str, str]] = Counter()
     quarantine: list[dict[str, str]] = []
@@ -114,7 +177,7 @@ def summarise(out: Path, pages: Sequence[Path], ignored_files: int) -> dict[str,
     clusters: set[str] = set()
     for batch in read_documents(out / "documents", ["cluster_id", "cluster_size"], 65536):
         clusters.update(row["cluster_id"] for row in batch.to_pylist() if row["cluster_size"] > 1)
-    kept = sum(len(signals["bytes"]) for signals in measured.values())
+    kept = sum(item.documents for item in measured.values())
     dropped = sum(reasons.values())
     by_stage = Counter(dict.fromkeys(DROP_STAGES, 0))
     for (stage, _), count in reasons.items():
@@ -124,8 +187,7 @@ def summarise(out: Path, pages: Sequence[Path], ignored_files: int) -> dict[str,
     for stage in DROP_STAGES:
         remaining -= by_stage[stage]
         funnel.append({"step": stage, "remaining": remaining})
-    bytes_read, ignored_records = _notes(pages)
-    edges = np.array(LENGTH_EDGES, dtype=np.float64)
+    bytes_read, bytes_lost, ignored_records = _notes(pages)
     return {
         "pages": kept + dropped,
         "documents": kept,
@@ -137,19 +199,12 @@ def summarise(out: Path, pages: Sequence[Path], ignored_files: int) -> dict[str,
             )
         ],
         "by_language": {
-            language: {
-                "documents": len(signals["bytes"]),
-                "bytes": int(signals["bytes"].sum()),
-                "characters": int(signals["characters"].sum()),
-            }
-            for language, signals in measured.items()
+            language: {"documents": item.documents, "bytes": item.bytes, "characters": item.characters}
+            for language, item in measured.items()
         },
         "length_histogram": {
             "edges": LENGTH_EDGES,
-            "counts": {
-                language: np.histogram(np.clip(signals["characters"], edges[0], edges[-1]), edges)[0].tolist()
-                for language, signals in measured.items()
-            },
+            "counts": {language: item.lengths.tolist() for language, item in measured.items()},
         },
         "duplicates": {
             "exact": by_stage["exact_duplicate"],
@@ -157,17 +212,18 @@ def summarise(out: Path, pages: Sequence[Path], ignored_files: int) -> dict[str,
             "clusters": len(clusters),
             "examples": _examples(out),
         },
+        "edits": _edits(out),
         "funnel": funnel,
         "quarantine": quarantine,
-        "signal_quantiles": {
-            name: {
-                language: [round(float(value), 6) for value in np.percentile(signals[name], _QUANTILES)]
-                for language, signals in measured.items()
-            }
-            for name in SIGNAL_NAMES
+        "bounds": {
+            group: {name: bound.model_dump() for name, bound in config.bounds(group).items()}
+            | {"quality": {"min": config.min_quality, "max": None}}
+            for group in ("zh", "en")
         },
+        "signal_quantiles": _quantiles(measured),
         "bytes_read": bytes_read,
-        "text_bytes": sum(int(signals["bytes"].sum()) for signals in measured.values()),
+        "bytes_lost": bytes_lost,
+        "text_bytes": sum(item.bytes for item in measured.values()),
         "ignored_files": ignored_files,
         "ignored_records": ignored_records,
     }

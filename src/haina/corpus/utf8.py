@@ -66,7 +66,7 @@ def decode_into(
 
 
 def decode(data: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
-    """Code points uint32 [characters] of valid UTF-8, and int32 [characters + 1] byte offsets of each and of the end."""
+    """Code points uint32 [characters] of valid UTF-8, and byte offsets int32 [characters + 1], the end too."""
     codes = np.empty(len(data), dtype=np.uint32)
     starts = np.empty(len(data) + 1, dtype=np.int32)
     count = decode_into(data, codes, starts)

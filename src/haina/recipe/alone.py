@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from haina.recipe.graph import StageFunction
+from haina.recipe.inputs import describe_source
 from haina.runtime import files
 from haina.runtime.errors import HainaError
 from haina.runtime.lock import exclusive
@@ -23,7 +24,7 @@ def run_alone(
     outputs: Mapping[str, Path],
     *,
     inputs: Mapping[str, Path] | None = None,
-    sources: tuple[Path, ...] = (),
+    sources: tuple[Path | str, ...] = (),
     seed: int = 0,
     workers: int = 0,
     reporter: Reporter | None = None,
@@ -43,7 +44,7 @@ def run_alone(
         "stage": function.__module__,
         "config": config.model_dump(mode="json"),
         "inputs": {name: files.fingerprint_tree(path) for name, path in sorted((inputs or {}).items())},
-        "sources": [f"{path.name}:{files.fingerprint_tree(path)}" for path in sources],
+        "sources": [describe_source(source) for source in sources],
         "seed": seed,
     }
     mark = files.fingerprint_bytes(json.dumps(described, sort_keys=True).encode())

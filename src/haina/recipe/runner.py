@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from haina.recipe.graph import STAGE_NAMES, STAGES, Stage
+from haina.recipe.inputs import describe_source
 from haina.recipe.run_folder import RunFolder, fingerprint_of
 from haina.recipe.schema import Recipe, dump_recipe, load_recipe
 from haina.runtime import files
@@ -39,7 +40,7 @@ class StageReport:
 
 def run_recipe(
     recipe: Recipe,
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     folder: Path,
     reporter: Reporter,
     first: str = STAGE_NAMES[0],
@@ -80,7 +81,7 @@ def run_recipe(
                 )
             reports.append(StageReport(stage.name, stage.title, record, reused=True))
         source_fingerprint = (
-            files.fingerprint_bytes(*(_describe_source(path) for path in sources)) if begin == 0 else ""
+            files.fingerprint_bytes(*(_encoded(source) for source in sources)) if begin == 0 else ""
         )
         for number, stage in enumerate(STAGES[begin : end + 1], start=begin + 1):
             reports.append(
@@ -89,14 +90,15 @@ def run_recipe(
         return reports
 
 
-def _check_sources(sources: Sequence[Path]) -> None:
+def _encoded(source: Path | str) -> bytes:
+    return describe_source(source).encode("utf-8", "surrogateescape")
+
+
+def _check_sources(sources: Sequence[Path | str]) -> None:
     if not sources:
         raise HainaError(
             "no input given", "add --input PATH, for example the folder that `haina sample` filled"
         )
-    for path in sources:
-        if not path.exists():
-            raise HainaError(f"{path}: no such file or folder", "check --input")
 
 
 def _write_recipe(path: Path, recipe: Recipe, kept: Sequence[str]) -> None:
@@ -106,10 +108,6 @@ def _write_recipe(path: Path, recipe: Recipe, kept: Sequence[str]) -> None:
         before = load_recipe(path).model_dump(mode="json")
         content |= {name: before[name] for name in kept if name in before}
     files.write_text(path, dump_recipe(Recipe.model_validate(content)))
-
-
-def _describe_source(path: Path) -> bytes:
-    return f"{path.name}:{files.fingerprint_tree(path)}".encode("utf-8", "surrogateescape")
 
 
 def _files_named_by(config: BaseModel) -> dict[str, str]:
@@ -135,7 +133,7 @@ def _run_stage(
     stage: Stage,
     number: int,
     recipe: Recipe,
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     source_fingerprint: str,
     reporter: Reporter,
     events: EventLog,

@@ -12,7 +12,8 @@ from typing import Any
 
 from haina.runtime.errors import HainaError
 
-LANGUAGE_GROUPS = {"zh-Hans": "zh", "zh-Hant": "zh", "en": "en"}
+# A bilingual document counts as Chinese: it is never without it.
+LANGUAGE_GROUPS = {"zh-Hans": "zh", "zh-Hant": "zh", "yue": "zh", "mixed": "zh", "en": "en"}
 
 
 def language_group(lang: str) -> str:

@@ -40,15 +40,18 @@ class StageContext:
         work: this stage's private folder; it outlives a kill and is handed to the next attempt with the same
             fingerprint, so finished pieces need not be made again.
         inputs: folder of each earlier output, by name (`corpus`, `tokenizer`, `shards`, `train`, `model`,
-        `model-int4`, ...). sources: the user's input files and folders (the corpus stage reads them). seed:
-        the recipe's seed. workers: processes to use; must not change a byte of what comes out. reporter:
-        progress and messages. events: the run's event log. tensorboard: folder for TensorBoard files, None
-        to write none.
+            `model-int4`, ...).
+        sources: the user's input files, folders, patterns and addresses, which the corpus stage reads.
+        seed: the recipe's seed.
+        workers: processes to use; must not change a byte of what comes out.
+        reporter: progress and messages.
+        events: the run's event log.
+        tensorboard: folder for TensorBoard files, None to write none.
     """
 
     work: Path
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    sources: tuple[Path, ...] = ()
+    sources: tuple[Path | str, ...] = ()
     seed: int = 0
     workers: int = 1
     reporter: Reporter = field(default_factory=SilentProgress)

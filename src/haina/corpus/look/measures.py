@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from haina.corpus.config import preset_thresholds
+from haina.corpus.signals.names import SIGNALS
+from haina.corpus.signals.presets import load_preset
 from haina.runtime.files import read_json
 
 BoundTable = dict[str, dict[str, tuple[float | None, float | None]]]
@@ -26,11 +27,12 @@ def bounds_of(path: Path) -> BoundTable:
         }
     return {
         group: {name: (bound.min, bound.max) for name, bound in signals.items()}
-        for group, signals in preset_thresholds().items()
+        for group, signals in load_preset("default").items()
     }
 
 
 def meanings() -> dict[str, str]:
     """Measure -> its one-line meaning."""
 
-    return {}
+    quality = "probability that the text is a good one, under the quality model of its language"
+    return {**{name: signal.meaning for name, signal in SIGNALS.items()}, "quality": quality}

@@ -89,6 +89,23 @@ def duplicates(run: RunData) -> dict[str, Any]:
     return {**{key: found.get(key) for key in ("exact", "near", "clusters")}, "examples": examples}
 
 
+def edits(run: RunData) -> dict[str, Any]:
+    """What was cut inside documents, by reason, and how much of the text that was."""
+    summary = run.corpus.need()
+    rows = [
+        {key: str(row[key]) for key in ("reason", "unit")}
+        | {key: int(row[key]) for key in ("count", "bytes")}
+        for row in summary["edits"]
+    ]
+    removed = sum(int(row["bytes"]) for row in summary["edits"])
+    return {
+        "rows": rows,
+        "total": sum(int(row["count"]) for row in summary["edits"]),
+        "bytes": removed,
+        "share": ratio(removed, removed + int(summary["text_bytes"])),
+    }
+
+
 def quarantine(run: RunData) -> dict[str, Any]:
     """Files and records that could not be read."""
     summary = run.corpus.need()

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +29,7 @@ SECTIONS: tuple[tuple[str, str, str, Builder], ...] = (
     ("funnel", "From pages to documents", "从网页到文档", corpus.funnel),
     ("languages", "Languages and lengths", "语言与长度", corpus.languages),
     ("duplicates", "Duplicates", "重复内容", corpus.duplicates),
+    ("edits", "Cut out of documents", "文内删除", corpus.edits),
     ("quarantine", "Quarantine", "隔离的文件", corpus.quarantine),
     ("signals", "Quality signals", "质量信号", corpus.signals),
     ("tokenizer", "Tokenizer", "分词器", learning.tokenizer),
@@ -44,7 +45,8 @@ SECTIONS: tuple[tuple[str, str, str, Builder], ...] = (
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its values, or the stage that is `missing`, or the `problem` that keeps it empty."""
+    """One section: its values and the `body` made of them, or the stage that is `missing`, or the `problem` that keeps
+    it empty."""
 
     name: str
     title: str
@@ -52,6 +54,7 @@ class Section:
     values: dict[str, Any] = field(default_factory=dict)
     missing: str = ""
     problem: str = ""
+    body: str = ""
 
     @property
     def ready(self) -> bool:
@@ -125,19 +128,34 @@ def _environment() -> Any:
     return environment
 
 
+def _with_body(environment: Any, section: Section) -> Section:
+    """The section with its HTML; values of another kind than expected end here too."""
+    from jinja2 import UndefinedError
+    from markupsafe import Markup
+
+    if not section.ready:
+        return section
+    try:
+        embed_json(section.values.get("figures", {}))
+        template = environment.get_template(f"sections/{section.name}.html.jinja")
+        return replace(section, body=Markup(template.render(values=section.values)))
+    except (UndefinedError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        problem = f"the summary does not have the expected form ({error})"
+        return Section(section.name, section.title, section.title_zh, problem=problem)
+
+
 def render_report(run: RunData) -> str:
     """The page as text."""
     from markupsafe import Markup
 
-    sections = [build_section(run, *section) for section in SECTIONS]
+    environment = _environment()
+    sections = [_with_body(environment, build_section(run, *section)) for section in SECTIONS]
     figures = {
         name: figure for section in sections for name, figure in section.values.get("figures", {}).items()
     }
     scripts = [plotly_script(), _resource("page.js")] if figures else []
     return str(
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
+        environment.get_template("page.html.jinja").render(
             head=_headline(run),
             sections=sections,
             # Our own files and escaped JSON: the only values that are not escaped by the templates.

@@ -16,13 +16,17 @@ LANGUAGES = {
     "zh": ("Chinese", "中文"),
     "zh-Hans": ("Simplified Chinese", "简体中文"),
     "zh-Hant": ("Traditional Chinese", "繁體中文"),
+    "yue": ("Cantonese", "粤语"),
     "en": ("English", "英文"),
+    "mixed": ("bilingual", "双语"),
 }
 STEPS = {
     "read": ("read", "读取"),
     "extract": ("main text", "正文抽取"),
     "language": ("language", "语言识别"),
+    "edit": ("cuts", "文内删除"),
     "signals": ("quality signals", "质量信号"),
+    "quality": ("quality score", "质量评分"),
     "exact_duplicate": ("exact duplicates", "完全重复"),
     "near_duplicate": ("near duplicates", "近似重复"),
 }
@@ -36,7 +40,7 @@ STAGES = {
     "serve": "服务",
 }
 # Colour classes of the stylesheet.
-LANGUAGE_CLASS = {"zh": "zh", "zh-Hans": "zh", "zh-Hant": "hant", "en": "en"}
+LANGUAGE_CLASS = {"zh": "zh", "zh-Hans": "zh", "zh-Hant": "hant", "yue": "hant", "en": "en"}
 # A run of Latin letters or digits, or any other single character: Chinese is compared character by character.
 UNITS = re.compile(r"[A-Za-z0-9\u00c0-\u024f]+|[\s\S]")
 RECIPE_LINE = re.compile(r"^(\s*(?:- )?)([\w.\-]+:)(.*)$")
