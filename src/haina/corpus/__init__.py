@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from haina.runtime.kernel_cache import use_kernel_cache
+
 if TYPE_CHECKING:
     from haina.corpus.config import CorpusConfig as CorpusConfig
     from haina.corpus.documents import read_documents as read_documents
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from haina.corpus.extract import extract_page as extract_page
     from haina.corpus.language import identify_language as identify_language
     from haina.corpus.stage import run as run
+
+use_kernel_cache()
 
 _EXPORTS = {
     "CorpusConfig": "haina.corpus.config",

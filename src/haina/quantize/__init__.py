@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from haina.quantize.config import QuantizeConfig
+from haina.runtime.kernel_cache import use_kernel_cache
 
 if TYPE_CHECKING:
     from haina.quantize.compressed_tensors import is_quantized
     from haina.quantize.int4 import dequantize, quantize
     from haina.quantize.linear import Int4Linear, describe_kernels
     from haina.quantize.loading import load, load_dequantized
+
+use_kernel_cache()
 
 __all__ = [
     "Int4Linear",

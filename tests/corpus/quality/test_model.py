@@ -326,9 +326,9 @@ def test_bad_files_are_named(tmp_path: Path, good_texts: dict[str, list[str]]) -
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{not json\n', encoding="utf-8")
     with pytest.raises(HainaError, match="line 2"):
         write_sets([tmp_path / "bad.jsonl"], tmp_path / "sets", SetOptions("zh"))
+    path = tmp_path / "zh.npz"
+    scorer.models["zh"].save(path)
     with pytest.raises(HainaError, match="second model"):
-        path = tmp_path / "zh.npz"
-        scorer.models["zh"].save(path)
         Scorer.read([path, path])
 
 

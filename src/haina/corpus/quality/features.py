@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from haina.corpus.characters import (
+    CLASSES,
     DIGIT,
     HAN,
     HANGUL,
@@ -87,15 +88,7 @@ IS_END, IS_MARK, IS_CLOSING, IS_EMPHASIS = 1, 2, 4, 8
 # Counters of one document, and what the reader carries over from chunk to chunk.
 (
     _UNITS,
-    _VISIBLE,
-    _N_PUNCTUATION,
-    _N_DIGIT,
-    _N_SYMBOL,
-    _N_OTHER,
-    _N_LATIN,
-    _N_LETTER,
     _N_UPPER,
-    _N_HAN,
     _N_HAN_SPACES,
     _N_EMPHASIS,
     _N_MARKS,
@@ -111,14 +104,16 @@ IS_END, IS_MARK, IS_CLOSING, IS_EMPHASIS = 1, 2, 4, 8
     _REPEATED_6,
     _N_WORDS,
     _LAST_END,
-    _COUNTERS,
-) = range(26)
+    _KINDS,  # one for each class of character from here on
+) = range(18)
+_COUNTERS = _KINDS + CLASSES
 (
     _U1,
     _U2,
     _C1,
     _C2,
     _WORD,
+    _COARSE,
     _LETTERS,
     _L1,
     _L2,
@@ -132,10 +127,10 @@ IS_END, IS_MARK, IS_CLOSING, IS_EMPHASIS = 1, 2, 4, 8
     _P3,
     _P4,
     _STATES,
-) = range(18)
+) = range(19)
 SEEN_BITS = 12
 NEAR = 64
-_SEEN = 1 << SEEN_BITS
+_LOW = 0xFFFFFFFF
 
 
 def _fold_code(code: int, simplified: dict[int, int]) -> int:
@@ -207,7 +202,7 @@ def _join(left: np.uint64, right: np.uint64, tag: int) -> np.uint64:
     return (left * np.uint64(K1)) ^ (right * np.uint64(K3) + np.uint64(tag))
 
 
-@nb.njit(cache=True, nogil=True)  # pragma: no cover - compiled
+@nb.njit(nogil=True, inline="always")  # pragma: no cover - compiled
 def _unit(  # noqa: PLR0915 - one step of the reader
     unit: np.uint64,
     coarse: np.uint64,
@@ -246,28 +241,32 @@ def _unit(  # noqa: PLR0915 - one step of the reader
         pair_count += 2
     ring[0, slot] = unit
     ring[1, slot] = _join(c1, coarse, TAG_TRIPLE)
-    # A slot remembers what was last there and where: an entry from before this document does not count.
+    # A slot remembers 32 bits of what was last there, and where: an entry from before this document does not count.
     first = state[_FIRST]
     six = _join(_join(state[_P4], state[_P2], TAG_TRIPLE), pair, TAG_TRIPLE)
     three = _join(state[_P1], pair, TAG_TRIPLE)
-    place = np.int64((unit * np.uint64(K2)) >> np.uint64(64 - SEEN_BITS))
-    last = seen[0, place, 1]
-    if seen[0, place, 0] == unit and last > first and position < last + np.uint64(NEAR):
+    now = (position + np.uint64(1)) & np.uint64(_LOW)
+    product = unit * np.uint64(K2)
+    place = np.int64(product >> np.uint64(64 - SEEN_BITS))
+    entry = seen[0, place]
+    last = entry & np.uint64(_LOW)
+    if entry >> np.uint64(32) == product & np.uint64(_LOW) and last > first and now <= last + np.uint64(NEAR):
         counters[_REPEATED_1] += 1
-    seen[0, place, 0] = unit
-    seen[0, place, 1] = position + np.uint64(1)
+    seen[0, place] = (product << np.uint64(32)) | now
     if since >= np.uint64(2):
-        place = np.int64((three * np.uint64(K2)) >> np.uint64(64 - SEEN_BITS))
-        if seen[1, place, 0] == three and seen[1, place, 1] > first:
+        product = three * np.uint64(K2)
+        place = np.int64(product >> np.uint64(64 - SEEN_BITS))
+        entry = seen[1, place]
+        if entry >> np.uint64(32) == product & np.uint64(_LOW) and entry & np.uint64(_LOW) > first:
             counters[_REPEATED_3] += 1
-        seen[1, place, 0] = three
-        seen[1, place, 1] = position + np.uint64(1)
+        seen[1, place] = (product << np.uint64(32)) | now
     if since >= np.uint64(5):
-        place = np.int64((six * np.uint64(K2)) >> np.uint64(64 - SEEN_BITS))
-        if seen[2, place, 0] == six and seen[2, place, 1] > first:
+        product = six * np.uint64(K2)
+        place = np.int64(product >> np.uint64(64 - SEEN_BITS))
+        entry = seen[2, place]
+        if entry >> np.uint64(32) == product & np.uint64(_LOW) and entry & np.uint64(_LOW) > first:
             counters[_REPEATED_6] += 1
-        seen[2, place, 0] = six
-        seen[2, place, 1] = position + np.uint64(1)
+        seen[2, place] = (product << np.uint64(32)) | now
     state[_P4], state[_P3], state[_P2], state[_P1] = state[_P3], state[_P2], state[_P1], pair
     state[_U1], state[_C2], state[_C1] = unit, c1, coarse
     state[_POSITION] = position + np.uint64(1)
@@ -278,29 +277,23 @@ def _unit(  # noqa: PLR0915 - one step of the reader
 
 
 @nb.njit(cache=True, nogil=True)  # pragma: no cover - compiled
-def _end_word(
+def _end_letters(
     bits: int,
     state: npt.NDArray[np.uint64],
     counters: npt.NDArray[np.int64],
-    ring: npt.NDArray[np.uint64],
-    seen: npt.NDArray[np.uint64],
     ids: npt.NDArray[np.int32],
     count: int,
-    pairs: npt.NDArray[np.int32],
-    pair_count: int,
-) -> tuple[int, int]:
-    """Close the word that is open: its last letters and its unit."""
+) -> int:
+    """Close the word that is open: the n-grams of its last letters, and what it counts as in runs of units."""
     l1, l2, l3 = state[_L1], state[_L2], state[_L3]
     three = (l2 << np.uint64(21)) | l1
     ids[count] = _bucket(_join(three, np.uint64(_WORD_END), TAG_LETTERS3), bits)
     ids[count + 1] = _bucket(_join((l3 << np.uint64(42)) | three, np.uint64(_WORD_END), TAG_LETTERS4), bits)
-    unit = state[_WORD]
-    coarse = unit
-    if state[_LETTERS] > np.uint64(SHORT_WORD):
-        coarse = _join(l2, l1, TAG_CLASS)
+    long = state[_LETTERS] > np.uint64(SHORT_WORD)
+    state[_COARSE] = _join(l2, l1, TAG_CLASS) if long else state[_WORD]
     counters[_N_WORDS] += 1
     state[_LETTERS] = np.uint64(0)
-    return _unit(unit, coarse, bits, state, counters, ring, seen, ids, count + 2, pairs, pair_count)
+    return count + 2
 
 
 @nb.njit(cache=True, nogil=True)  # pragma: no cover - compiled
@@ -366,94 +359,105 @@ def read_chunk(  # noqa: PLR0912, PLR0915 - one loop over the bytes
             place += 4
         entry = folds[raw] if raw < _TABLE_SIZE else (raw | np.uint32(OTHER << _CLASS_SHIFT))
         code = np.uint64(entry & np.uint32(_CODE_MASK))
-        kind = entry >> np.uint32(_CLASS_SHIFT)
-        if kind in (LATIN, DIGIT, LETTER):
-            counters[_VISIBLE] += 1
-            if kind == LATIN:
-                counters[_N_LATIN] += 1
-                counters[_N_LETTER] += 1
-                if raw != code and raw < 0x5B:
-                    counters[_N_UPPER] += 1
-            elif kind == DIGIT:
-                counters[_N_DIGIT] += 1
-            else:
-                counters[_N_LETTER] += 1
-            letters = state[_LETTERS]
-            if letters == np.uint64(0):
-                state[_WORD] = np.uint64(K3)
-                state[_L1] = np.uint64(_WORD_START)
-                state[_L2] = np.uint64(_WORD_START)
-                state[_L3] = np.uint64(_WORD_START)
+        kind = np.int64(entry >> np.uint32(_CLASS_SHIFT))
+        if LATIN <= kind <= DIGIT:
+            # The letters of a word one after the other, in registers.
             l1, l2, l3 = state[_L1], state[_L2], state[_L3]
-            if letters > np.uint64(0):
-                three = (l2 << np.uint64(21)) | l1
-                ids[count] = _bucket(_join(three, code, TAG_LETTERS3), bits)
-                count += 1
-                if letters > np.uint64(1):
-                    ids[count] = _bucket(_join((l3 << np.uint64(42)) | three, code, TAG_LETTERS4), bits)
+            letters, word = state[_LETTERS], state[_WORD]
+            if letters == np.uint64(0):
+                word = np.uint64(K3)
+                l1 = l2 = l3 = np.uint64(_WORD_START)
+            while True:
+                counters[_KINDS + kind] += 1
+                if raw != code and raw < 0x5B and kind == LATIN:
+                    counters[_N_UPPER] += 1
+                if letters > np.uint64(0):
+                    three = (l2 << np.uint64(21)) | l1
+                    ids[count] = _bucket(_join(three, code, TAG_LETTERS3), bits)
                     count += 1
-            state[_L3], state[_L2], state[_L1] = l2, l1, code
-            state[_WORD] = (state[_WORD] ^ code) * np.uint64(K1)
-            state[_WORD] ^= state[_WORD] >> np.uint64(32)
-            state[_LETTERS] = letters + np.uint64(1)
+                    if letters > np.uint64(1):
+                        four = (l3 << np.uint64(42)) | three
+                        ids[count] = _bucket(_join(four, code, TAG_LETTERS4), bits)
+                        count += 1
+                l3, l2, l1 = l2, l1, code
+                word = (word ^ code) * np.uint64(K1)
+                word ^= word >> np.uint64(32)
+                letters += np.uint64(1)
+                if place >= stop or data[place] >= 0x80:
+                    break
+                raw = np.uint32(data[place])
+                entry = folds[raw]
+                kind = np.int64(entry >> np.uint32(_CLASS_SHIFT))
+                if not LATIN <= kind <= DIGIT:
+                    break
+                code = np.uint64(entry & np.uint32(_CODE_MASK))
+                place += 1
+            state[_L3], state[_L2], state[_L1] = l3, l2, l1
+            state[_WORD], state[_LETTERS] = word, letters
             counters[_LAST_END] = 0
             state[_LAST_HAN] = np.uint64(0)
             state[_PENDING_SPACE] = np.uint64(0)
             continue
-        if state[_LETTERS] > np.uint64(0):
-            count, pair_count = _end_word(bits, state, counters, ring, seen, ids, count, pairs, pair_count)
-        if kind == SPACE:
-            if code == _NEWLINE:
-                if state[_U1] != np.uint64(_NEWLINE):
-                    count, pair_count = _unit(
-                        code, code, bits, state, counters, ring, seen, ids, count, pairs, pair_count
-                    )
+        ended = state[_LETTERS] > np.uint64(0)
+        if ended:
+            count = _end_letters(bits, state, counters, ids, count)
+        newline = kind == SPACE and code == _NEWLINE
+        han = kind <= HANGUL
+        role = np.uint8(0)
+        if kind != SPACE:
+            counters[_KINDS + kind] += 1
+            role = roles[code] if code < 0x10000 else np.uint8(0)
+        # At most three units are due: the word that ended, a space between Han characters, the character itself.
+        for step in range(3):
+            if step == 0:
+                if not ended:
+                    continue
+                unit, coarse = state[_WORD], state[_COARSE]
+            elif step == 1:
+                if not han or state[_PENDING_SPACE] == np.uint64(0):
+                    continue
+                counters[_N_HAN_SPACES] += 1
+                unit = coarse = np.uint64(_SPACE_CODE)
+            else:
+                if kind == SPACE and (not newline or state[_U1] == np.uint64(_NEWLINE)):
+                    continue
+                unit = coarse = code
+                if newline:
                     counters[_LINE_UNITS] -= 1
                     counters[_SENTENCE_UNITS] -= 1
+            count, pair_count = _unit(
+                unit, coarse, bits, state, counters, ring, seen, ids, count, pairs, pair_count
+            )
+        if kind == SPACE:
+            if newline:
                 _end_sentence(counters)
                 _end_line(counters)
                 state[_LAST_HAN] = np.uint64(0)
             else:
                 state[_PENDING_SPACE] = state[_LAST_HAN]
             continue
-        counters[_VISIBLE] += 1
-        role = roles[code] if code < 0x10000 else np.uint8(0)
-        if kind in (HAN, KANA, HANGUL):
-            counters[_N_HAN] += 1
-            counters[_N_LETTER] += 1
-            if state[_PENDING_SPACE] != np.uint64(0):
-                counters[_N_HAN_SPACES] += 1
-                space = np.uint64(_SPACE_CODE)
-                count, pair_count = _unit(
-                    space, space, bits, state, counters, ring, seen, ids, count, pairs, pair_count
-                )
-            state[_LAST_HAN] = np.uint64(1)
-            counters[_LAST_END] = 0
-        else:
-            state[_LAST_HAN] = np.uint64(0)
-            if kind == PUNCTUATION:
-                counters[_N_PUNCTUATION] += 1
-            elif kind == SYMBOL:
-                counters[_N_SYMBOL] += 1
-            else:
-                counters[_N_OTHER] += 1
-            if role & IS_EMPHASIS:
-                counters[_N_EMPHASIS] += 1
-            if role & IS_MARK:
-                counters[_N_MARKS] += 1
-            if not role & IS_CLOSING and code not in (0x22, 0x27):
-                # A closing quote or bracket after the end of a sentence leaves it ended.
-                counters[_LAST_END] = 1 if role & IS_END else 0
         state[_PENDING_SPACE] = np.uint64(0)
-        count, pair_count = _unit(
-            code, code, bits, state, counters, ring, seen, ids, count, pairs, pair_count
-        )
+        state[_LAST_HAN] = np.uint64(han)
+        if han:
+            counters[_LAST_END] = 0
+            continue
+        if role & IS_EMPHASIS:
+            counters[_N_EMPHASIS] += 1
+        if role & IS_MARK:
+            counters[_N_MARKS] += 1
+        if not role & IS_CLOSING and code not in (0x22, 0x27):
+            # A closing quote or bracket after the end of a sentence leaves it ended.
+            counters[_LAST_END] = 1 if role & IS_END else 0
         if role & IS_END:
             counters[_N_ENDS] += 1
             _end_sentence(counters)
     if place >= end:
         if state[_LETTERS] > np.uint64(0):
-            count, pair_count = _end_word(bits, state, counters, ring, seen, ids, count, pairs, pair_count)
+            count = _end_letters(bits, state, counters, ids, count)
+            unit, coarse = state[_WORD], state[_COARSE]
+            count, pair_count = _unit(
+                unit, coarse, bits, state, counters, ring, seen, ids, count, pairs, pair_count
+            )
         _end_sentence(counters)
         _end_line(counters)
     return count, pair_count, place
@@ -475,20 +479,22 @@ def begin(state: npt.NDArray[np.uint64], counters: npt.NDArray[np.int64]) -> Non
 def form(counters: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]) -> None:
     """The `DENSE` numbers of a document from its counters, in their order."""
     units = float(counters[_UNITS])
-    visible = max(1.0, float(counters[_VISIBLE]))
+    han = float(counters[_KINDS + HAN] + counters[_KINDS + KANA] + counters[_KINDS + HANGUL])
+    latin = float(counters[_KINDS + LATIN])
+    visible = max(1.0, float(counters[_KINDS : _KINDS + CLASSES].sum()))
     some = max(1.0, units)
-    letters = max(1.0, float(counters[_N_LETTER]))
+    letters = max(1.0, han + latin + counters[_KINDS + LETTER])
     sentences = float(max(1, counters[_N_SENTENCES]))
     lines = float(max(1, counters[_N_LINES]))
     mean = some / sentences
     variance = max(0.0, counters[_SENTENCE_SQUARES] / sentences - mean * mean)
-    dense[0] = counters[_N_PUNCTUATION] / visible
-    dense[1] = counters[_N_DIGIT] / visible
-    dense[2] = counters[_N_SYMBOL] / visible
-    dense[3] = counters[_N_OTHER] / visible
-    dense[4] = counters[_N_LATIN] / letters
-    dense[5] = counters[_N_UPPER] / max(1.0, float(counters[_N_LATIN]))
-    dense[6] = counters[_N_HAN_SPACES] / max(1.0, float(counters[_N_HAN]))
+    dense[0] = counters[_KINDS + PUNCTUATION] / visible
+    dense[1] = counters[_KINDS + DIGIT] / visible
+    dense[2] = counters[_KINDS + SYMBOL] / visible
+    dense[3] = counters[_KINDS + OTHER] / visible
+    dense[4] = latin / letters
+    dense[5] = counters[_N_UPPER] / max(1.0, latin)
+    dense[6] = counters[_N_HAN_SPACES] / max(1.0, han)
     dense[7] = counters[_N_EMPHASIS] / some
     dense[8] = counters[_N_MARKS] / some
     dense[9] = np.log(1.0 + units / (1.0 + counters[_N_ENDS]))
@@ -498,7 +504,7 @@ def form(counters: npt.NDArray[np.int64], dense: npt.NDArray[np.float32]) -> Non
     dense[13] = counters[_REPEATED_3] / some
     dense[14] = counters[_REPEATED_6] / some
     dense[15] = counters[_REPEATED_1] / some
-    dense[16] = (counters[_N_LATIN] + 1.0) / (counters[_N_WORDS] + 1.0)
+    dense[16] = (latin + 1.0) / (counters[_N_WORDS] + 1.0)
 
 
 def scratch() -> tuple[
@@ -511,7 +517,7 @@ def scratch() -> tuple[
         state,
         np.zeros(_COUNTERS, dtype=np.int64),
         np.zeros((2, CONTROL_DISTANCE), dtype=np.uint64),
-        np.zeros((3, _SEEN, 2), dtype=np.uint64),
+        np.zeros((3, 1 << SEEN_BITS), dtype=np.uint64),
     )
 
 
