@@ -197,6 +197,13 @@ def test_nothing_left_names_the_reasons(tmp_path: Path) -> None:
         curate(tmp_path / "work", [tmp_path / "a.html", tmp_path / "b.html"])
 
 
+def test_an_input_without_any_page_says_so(tmp_path: Path) -> None:
+    info = b"WARC/1.1\r\nWARC-Type: warcinfo\r\nContent-Length: 2\r\n\r\nab\r\n\r\n"
+    (tmp_path / "a.warc").write_bytes(info)
+    with pytest.raises(HainaError, match="holds no page"):
+        curate(tmp_path / "work", [tmp_path / "a.warc"])
+
+
 def test_two_inputs_with_the_same_names_do_not_collide(tmp_path: Path) -> None:
     for folder, text in (("one/data", chinese(1)), ("two/data", english(1))):
         (tmp_path / folder).mkdir(parents=True)

@@ -92,6 +92,8 @@ def crawl(
         others.append(("still queued: run again with a higher --max-pages", f"{summary['queued']:,}"))
     if others:
         print_table("not stored", ("reason", "addresses"), others)
+    if summary["not_fetched"].get("private-address") and not allow_private:
+        print("private and loopback addresses were refused; --allow-private lets them in")
     print(
         f"{out}: {summary['pages']:,} answers, {human_bytes(summary['bytes'])}. Next: haina curate {out} --out corpus/"
     )

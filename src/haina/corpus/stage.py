@@ -116,6 +116,10 @@ def _require_documents(pages: Sequence[Path]) -> None:
         if table.column("stage").null_count:
             return
         reasons.update(f"{row['stage']}: {row['reason']}" for row in table.to_pylist())
+    if not reasons:
+        raise HainaError(
+            "the input holds no page", "give HTML, text, or archives with answers that hold HTML or text"
+        )
     largest = ", ".join(
         f"{reason} ({count})"
         for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]

@@ -262,3 +262,18 @@ def test_options_and_seeds(tmp_path: Path) -> None:
     for values in bad:
         with pytest.raises(ValidationError):
             CrawlOptions(**values)
+
+
+def test_what_could_not_be_had_is_tried_again_with_other_options(tmp_path: Path) -> None:
+    frontier = Frontier(tmp_path / "f.sqlite")
+    urls = ["http://a.example/", "http://b.example/好"]
+    frontier.add(Link(url, 0, 0, "") for url in urls)
+    for origin in frontier.origins():
+        entry = frontier.take(origin)
+        assert entry is not None
+        frontier.failed(entry, "private-address")
+    assert frontier.origins() == []
+    assert frontier.retry_failed() == 2
+    assert frontier.origins() == ["http://a.example", "http://b.example"]
+    assert frontier.summary()["not_fetched"] == {}
+    frontier.close()

@@ -149,6 +149,14 @@ class Frontier:
                 (FAILED, reason, status, entry.id),
             )
 
+    def retry_failed(self) -> int:
+        """Queue again what could not be had; how many addresses that are."""
+        with self.connection:
+            return self.connection.execute(
+                "UPDATE urls SET state = ?, reason = '', status = 0, attempts = 0 WHERE state = ?",
+                (QUEUED, FAILED),
+            ).rowcount
+
     def pass_over(self, counts: dict[str, int]) -> None:
         """Count links that are not followed."""
         with self.connection:

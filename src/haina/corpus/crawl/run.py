@@ -25,7 +25,8 @@ def crawl(options: CrawlOptions, out: Path, reporter: Reporter | None = None) ->
     """Crawl into a folder, or go on with the crawl that is there.
 
     Args:
-        options: seeds, scope, limits. A folder that has been crawled with other seeds gets these besides.
+        options: seeds, scope, limits. A folder that has been crawled with other seeds gets these besides; with other
+            options, what could not be had under the old ones is tried again.
         out: folder for `crawl-NNNNN.warc.gz`, `crawl.sqlite`, `crawl.log` and `summary.json`.
         reporter: shows pages and bytes.
 
@@ -42,6 +43,12 @@ def crawl(options: CrawlOptions, out: Path, reporter: Reporter | None = None) ->
     reporter = reporter or SilentProgress()
     with os_errors_about(out):
         out.mkdir(parents=True, exist_ok=True)
+    if (out / FRONTIER_FILE).exists() and _differ(out / OPTIONS_FILE, options):
+        frontier = Frontier(out / FRONTIER_FILE)
+        try:
+            frontier.retry_failed()
+        finally:
+            frontier.close()
     write_text(out / OPTIONS_FILE, options.model_dump_json(indent=2) + "\n")
     worker = subprocess.Popen(
         [sys.executable, "-m", "haina.corpus.crawl.worker", str(out)],
@@ -68,6 +75,16 @@ def crawl(options: CrawlOptions, out: Path, reporter: Reporter | None = None) ->
         frontier.close()
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _differ(path: Path, options: CrawlOptions) -> bool:
+    """Whether a crawl was begun with other options than these, its seeds aside."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    now = options.model_dump(mode="json")
+    return any(before.get(name) != value for name, value in now.items() if name != "seeds")
 
 
 def _watch(worker: subprocess.Popen[bytes], reporter: Reporter) -> None:
