@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from haina.cli.extract import extract
 from haina.corpus.encoding import UndecodableError
 from haina.corpus.extract import MAX_DEPTH, extract_page, nesting_depth
-from haina.corpus.extract.metadata import clean_title, iso_date, url_date
+from haina.corpus.extract.metadata import _DATE_NAMES, clean_title, iso_date, url_date
 from haina.corpus.extract.synthesize import make_page
 
 SIZE = 300_000
@@ -131,6 +131,13 @@ def test_dates_and_titles() -> None:
     assert clean_title("How rivers meet the sea | The Daily", []) == "How rivers meet the sea"
     assert clean_title("A - B", ["A title of it"]) == "A - B"
     assert clean_title("海 - 大海与河流的故事 - 站", ["大海与河流的故事"]) == "大海与河流的故事"
+
+
+def test_every_name_of_a_date_is_read() -> None:
+    for name in _DATE_NAMES:
+        assert (
+            extract_page(f'<META Name="{name.upper()}" content="2024-05-09 08:00"><p>x').date == "2024-05-09"
+        ), name
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from html import unescape
 
 import numpy as np
@@ -13,9 +12,10 @@ from hypothesis import strategies as st
 
 from haina.corpus.characters import DIGIT, class_table
 from haina.corpus.extract.blocks import find_blocks
+from haina.corpus.extract.reference_scan import plain_mask
 from haina.corpus.extract.scan import BLOCK, NO_BORDER, Runs, scan, words_mask
 from haina.corpus.extract.select import select
-from haina.corpus.extract.tags import AFFIX, NAMED, rules, vocabulary
+from haina.corpus.extract.tags import NAMED, rules, vocabulary
 from haina.corpus.extract.tokens import token_f1, tokens
 from haina.corpus.extract.trees import Trees, plain_predict
 
@@ -92,30 +92,6 @@ def test_parents_are_those_of_a_full_parser(html: str) -> None:
     assert ancestors(html) == ancestors(HTMLTree.parse(html).document.html)
 
 
-def plain_mask(value: str) -> int:
-    keys, values = vocabulary().class_keys, vocabulary().class_values
-    known = {int(key): int(item) for key, item in zip(keys, values, strict=True) if key}
-    mask = 0
-    for run in re.findall(r"[A-Za-z]+", value):
-        for word in re.split(r"(?<=[a-z])(?=[A-Z])", run):
-            if len(word) > 32:
-                continue
-            small = word.lower()
-            mask |= known.get(fnv(small), 0)
-            for size in range(4, len(small)):
-                for part in (small[:size], small[-size:]):
-                    if known.get(fnv(part), 0) & AFFIX:
-                        mask |= known[fnv(part)]
-    return mask & ((1 << 40) - 1)
-
-
-def fnv(word: str) -> int:
-    value = 0xCBF29CE484222325
-    for byte in word.encode():
-        value = (value ^ byte) * 0x100000001B3 % 2**64
-    return value
-
-
 @settings(max_examples=60)
 @given(
     st.text(st.sampled_from("aeBCnovimtr-_ 1海"), max_size=30)
@@ -124,7 +100,9 @@ def fnv(word: str) -> int:
 def test_words_of_a_class(value: str) -> None:
     data = as_bytes(value)
     known = vocabulary()
-    assert words_mask(data, 0, len(data), known.class_keys, known.class_values) == plain_mask(value)
+    assert words_mask(data, 0, len(data), known.class_keys, known.class_values) == plain_mask(
+        value.encode("utf-8")
+    )
 
 
 @settings(max_examples=80)

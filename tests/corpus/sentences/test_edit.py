@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haina.corpus.sentences import edit_document, edit_documents
-from haina.corpus.sentences.generate import generate, grammar, parse
+from haina.corpus.sentences.generate import AUTHORS, families_of, generate, parse
 from haina.corpus.sentences.model import REASONS, shipped
 from haina.corpus.sentences.units import (
     LIMIT,
@@ -140,6 +140,16 @@ def test_other_languages_are_left_alone() -> None:
     assert edit_document(text, "en").text == ""
 
 
+def test_sentences_that_differ_in_a_number_are_not_repetitions() -> None:
+    text = "\n".join(
+        f"The {year} season was the longest of the whole club. It had {games} games and ended in a draw at www.club{year}.org."
+        for year, games in ((2001, 13), (2011, 14), (2012, 15))
+    )
+    assert not [edit for edit in edit_document(text, "en").edits if edit.reason == "repeated"]
+    again = text + "\n" + text.split("\n")[0]
+    assert [edit.reason for edit in edit_document(again, "en").edits] == ["repeated"]
+
+
 def test_many_are_as_one_by_one() -> None:
     rng = random.Random(0)
     texts = ["\n".join(rng.sample([*ZH, *EN, *BAD_ZH, *BAD_EN], 4)) for _ in range(20)] + ["", "\n"]
@@ -162,9 +172,14 @@ def test_templates_are_deterministic_and_parse() -> None:
         assert first == list(generate(language, 200, 1))
         assert {item.reason for item in first} <= set(REASONS)
         assert len({item.text for item in first}) > 150
-        assert len(grammar(language).families) >= 9
-        held = {(item.family, item.template) for item in generate(language, 500, 2, half=0)}
-        assert not held & {(item.family, item.template) for item in generate(language, 500, 2, half=1)}
+        for author in AUTHORS:
+            assert len(families_of(language, author)) >= 9
+            own = list(generate(language, 100, 3, authors=(author,)))
+            assert {item.family.split(":")[1] for item in own} == {author}
+        held = {(item.family, item.template) for item in generate(language, 500, 2, fold=0)}
+        assert not held & {
+            (item.family, item.template) for item in generate(language, 500, 2, fold=0, held_out=True)
+        }
     with pytest.raises(ValueError, match="without"):
         parse("<a|b")
 

@@ -43,7 +43,6 @@ _SPACE, _OTHER_CLASS = 8, 9
 _TABLE_SIZE = 0x32400
 # Phrases are looked for at the beginning of a block only: in running prose they are words like others.
 _PHRASE_TOKENS = 48
-_NO_FLAGS = ~(1 << 2)
 
 
 class Blocks(NamedTuple):
@@ -133,12 +132,13 @@ def block_into(  # noqa: PLR0912, PLR0915 - one pass over the text is the point 
     described: int,
     blocks: Blocks,
 ) -> int:
-    """Fill `blocks`; how many there are. A run's border takes over that of hidden runs before it."""
+    """Fill `blocks`; how many there are. A run takes over border and white space of hidden runs before it."""
     holder = np.zeros(len(elements.tag), np.int32)
     for e in range(1, len(elements.tag)):
         holder[e] = holder[elements.parent[e]] if elements.flags[e] & PHRASING else e
     current = -1
     pending = 0
+    spaced = False
     # State of the token that is being read; it may go on over a run's end (`mis<b>nested</b>`).
     word = 0
     key = FNV_START
@@ -148,6 +148,7 @@ def block_into(  # noqa: PLR0912, PLR0915 - one pass over the text is the point 
         parent = runs.parent[r]
         flags = elements.flags[parent]
         pending = max(pending, runs.border[r])
+        spaced |= runs.spaced[r]
         if flags & HIDDEN:
             continue
         border = pending
@@ -188,11 +189,12 @@ def block_into(  # noqa: PLR0912, PLR0915 - one pass over the text is the point 
             blocks.flags[current] = flags
         elif border == BREAK:
             blocks.breaks[current] += 1
-        if (border > 0 or runs.spaced[r]) and word:
+        if (border > 0 or spaced) and word:
             if word == 1:
                 _word_seen(blocks, current, key, text_keys, text_values)
             _token_seen(word_keys, word_values, key, previous, matched)
             word = 0
+        spaced = False
         blocks.last[current] = r + 1
         linked = flags & IN_LINK
         place, end = runs.start[r], runs.end[r]

@@ -7,12 +7,12 @@ or several megabytes long, costs no more than another.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import unescape
 from typing import Any
 
 from haina.corpus.extract.scan import Notes
@@ -20,6 +20,17 @@ from haina.corpus.extract.tags import TAG
 
 _LD_BYTES = 400_000
 _TAG_BYTES = 8_000
+# All tags of a head together: real ones have some ten thousand.
+_HEAD_BYTES = 1_000_000
+# What a tag of each kind must hold to say anything that is asked for; most tags say nothing of it.
+_TELLING = {
+    TAG["meta"]: re.compile(rb"og:|twitter:title|descr|date|time|create", re.I),
+    TAG["link"]: re.compile(rb"canonical", re.I),
+    TAG["time"]: re.compile(rb"datetime", re.I),
+    TAG["html"]: re.compile(rb"lang", re.I),
+}
+# Python refuses to read longer numbers (CVE-2020-10735); as a character reference such a number is none.
+_LONG_NUMBER = re.compile(r"&#[0-9]{4000,};?")
 _ATTRIBUTE = re.compile(
     r"""([a-zA-Z:_-]{1,30})\s{0,4}=\s{0,4}(?:"([^"]{0,6000})"|'([^']{0,6000})'|([^\s"'>]{1,500}))"""
 )
@@ -65,6 +76,13 @@ class Head:
     date: str = ""
     language: str = ""
     types: frozenset[str] = frozenset()
+
+
+def unescape(text: str) -> str:
+    """Text with its character references replaced (13.2.5.72 and on), those out of range by U+FFFD."""
+    if "&" not in text:
+        return text
+    return html.unescape(_LONG_NUMBER.sub("\ufffd", text))
 
 
 def _attributes(tag: str) -> dict[str, str]:
@@ -123,7 +141,7 @@ def read_head(page: bytes, notes: Notes) -> Head:  # noqa: PLR0912 - one branch 
     title = url = language = time = headline = ld_description = ld_date = ""
     types: set[str] = set()
     scripts: list[str] = []
-    left = _LD_BYTES
+    left, room = _LD_BYTES, _HEAD_BYTES
     for tag, name, inside, end in notes.tolist():
         if tag == TAG["script"]:
             if b"ld+json" in page[name : min(inside, name + _TAG_BYTES)] and end - inside <= left:
@@ -133,7 +151,11 @@ def read_head(page: bytes, notes: Notes) -> Head:  # noqa: PLR0912 - one branch 
         if tag == TAG["title"]:
             title = title or _line(unescape(between(inside, min(end, inside + _TAG_BYTES))))
             continue
-        attributes = _attributes(between(name, min(inside, name + _TAG_BYTES)))
+        until = min(inside, name + _TAG_BYTES)
+        if until - name > room or not _TELLING[tag].search(page, name, until):
+            continue
+        room -= until - name
+        attributes = _attributes(between(name, until))
         if tag == TAG["meta"]:
             key = (
                 attributes.get("property") or attributes.get("name") or attributes.get("itemprop") or ""
@@ -187,7 +209,7 @@ def clean_title(title: str, headlines: list[str]) -> str:
     """A title without the site's name.
 
     A headline of the page that begins or ends the title is the title; else the longest part between separators is,
-    where     the rest is short.
+    where the rest is short.
 
     >>> clean_title("海纳百川 - 海纳新闻网", ["海纳百川"]), clean_title("How rivers flow | The Daily", [])
     ('海纳百川', 'How rivers flow')

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from haina.corpus.encoding import decode
 from haina.corpus.extract.blocks import Blocks, find_blocks
 from haina.corpus.extract.features import FEATURES, Described, describe, page_features
-from haina.corpus.extract.metadata import Head, clean_title, iso_date, read_head, url_date
+from haina.corpus.extract.metadata import Head, clean_title, iso_date, read_head, unescape, url_date
 from haina.corpus.extract.render import render
 from haina.corpus.extract.scan import PREFORMATTED, Elements, Runs, scan
 from haina.corpus.extract.select import complete, select
@@ -168,7 +167,7 @@ def forum_features(parsed: Parsed, kept: npt.NDArray[np.bool_]) -> npt.NDArray[n
 def text_of(parsed: Parsed, kept: npt.NDArray[np.bool_]) -> str:
     """The kept blocks as text."""
     text = render(parsed.data, parsed.elements, parsed.runs, parsed.blocks, kept).decode("utf-8")
-    text = clean_text(unescape(text) if "&" in text else text)
+    text = clean_text(unescape(text))
     if "\n\n\n" in text or "\n " in text:
         text = _BLANK_LINES.sub("\n\n", text)
     return text.strip("\n")

@@ -140,16 +140,18 @@ def render_into(  # noqa: PLR0912, PLR0915 - one pass over the text is the point
             size += 2
         start = size
         preformatted = (blocks.flags[b] & PREFORMATTED) != 0 and not cell
-        space = False
+        space = broken = False
         for r in range(blocks.first[b], blocks.last[b]):
+            # Border and white space before hidden text stand before what follows it.
+            broken |= runs.border[r] == BREAK
+            space |= runs.spaced[r]
             if elements.flags[runs.parent[r]] & HIDDEN:
                 continue
-            if runs.border[r] == BREAK and size > start:
+            if broken and size > start:
                 out[size] = 32 if cell else 10
                 size += 1
                 space = False
-            elif runs.spaced[r]:
-                space = True
+            broken = False
             place, end = runs.start[r], runs.end[r]
             formula = runs.formula[r]
             if formula:

@@ -257,7 +257,8 @@ def _annotation(data: Bytes, place: int) -> tuple[int, int]:
                     and place + 2 < size
                     and data[place + 1] | 32 == 101
                     and (
-                        data[place + 2] | 32 == 120 and data[place + 3 if place + 3 < size else place] != 116
+                        data[place + 2] | 32 == 120
+                        and data[place + 3 if place + 3 < size else place] | 32 != 116
                     )
                 ):
                     tex = True
@@ -376,8 +377,6 @@ def scan_into(  # noqa: PLR0912, PLR0915 - one pass over the bytes is the point 
                         place += 3 if data[place + 2] == 62 else 4
                         break
                     place += 1
-                if place >= size - 1 and data[size - 1] != 62:
-                    place = size
                 continue
             while place < size and data[place] != 62:
                 place += 1
@@ -539,7 +538,7 @@ def scan_into(  # noqa: PLR0912, PLR0915 - one pass over the bytes is the point 
             and (not elements.flags[stack[top]] & SKIPPED)
         ):
             tex, tex_end = _bare_formula(data, tex, tex_end)
-            if not _same(data, last_tex, last_tex_end, tex, tex_end):
+            if tex_end > tex and not _same(data, last_tex, last_tex_end, tex, tex_end):
                 runs.start[written] = tex
                 runs.end[written] = tex_end
                 runs.parent[written] = stack[top]
@@ -657,7 +656,10 @@ def scan_into(  # noqa: PLR0912, PLR0915 - one pass over the bytes is the point 
 def scan(data: Bytes) -> tuple[Elements, Runs, Notes]:
     """Elements, runs of text and notes of an HTML page: `data` uint8 [bytes], valid UTF-8."""
     known: Vocabulary = vocabulary()
-    room = min(int(np.count_nonzero(data == 60)) + 2, MAX_ELEMENTS)
+    opened = int(np.count_nonzero(data == 60))
+    room = min(opened + 2, MAX_ELEMENTS)
+    # A picture of a formula is a run, and so is the text behind it.
+    room_of_runs = min(2 * opened + 2, MAX_ELEMENTS)
     elements = Elements(
         np.empty(room, np.int16),
         np.empty(room, np.int32),
@@ -668,12 +670,12 @@ def scan(data: Bytes) -> tuple[Elements, Runs, Notes]:
         np.empty(room, np.int32),
     )
     runs = Runs(
-        np.empty(room, np.int64),
-        np.empty(room, np.int64),
-        np.empty(room, np.int32),
-        np.empty(room, np.uint8),
-        np.empty(room, np.bool_),
-        np.empty(room, np.bool_),
+        np.empty(room_of_runs, np.int64),
+        np.empty(room_of_runs, np.int64),
+        np.empty(room_of_runs, np.int32),
+        np.empty(room_of_runs, np.uint8),
+        np.empty(room_of_runs, np.bool_),
+        np.empty(room_of_runs, np.bool_),
     )
     notes = np.empty((min(room, MAX_NOTES), 4), np.int64)
     count, written, noted = scan_into(data, *known[:6], _FORMULA_WORDS, elements, runs, notes)

@@ -137,7 +137,8 @@ def rules() -> dict[str, Any]:
     return data
 
 
-def _groups(lists: dict[str, str], affixes: bool) -> dict[str, int]:
+def groups_of_words(lists: dict[str, str], affixes: bool) -> dict[str, int]:
+    """Bit mask of the groups that each word is in; `affixes` marks those that count as part of a longer word."""
     words: dict[str, int] = {}
     for bit, (_, text) in enumerate(lists.items()):
         for word in text.split():
@@ -148,16 +149,22 @@ def _groups(lists: dict[str, str], affixes: bool) -> dict[str, int]:
 
 
 @cache
-def vocabulary() -> Vocabulary:
-    """The tables, made once a process."""
+def tag_values() -> dict[str, int]:
+    """Number of each known tag name | its properties << 8."""
     tags: dict[str, int] = {name: number for name, number in TAG.items() if number}
     for bit, names in _PROPERTIES.items():
         for name in names.split():
             tags[name] = tags.get(name, 0) | bit << 8
+    return tags
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The tables, made once a process."""
     attributes = {name: number for name, number in ATTRIBUTE.items() if number}
     return Vocabulary(
-        *table(tags),
+        *table(tag_values()),
         *table(attributes),
-        *table(_groups(rules()["class_words"], affixes=True)),
-        *table(_groups(rules()["text_words"], affixes=False)),
+        *table(groups_of_words(rules()["class_words"], affixes=True)),
+        *table(groups_of_words(rules()["text_words"], affixes=False)),
     )

@@ -7,7 +7,7 @@ lid.176 is asked only about the Latin, Cyrillic, Arabic, ... text that is left. 
 
 A Han character, kana or Hangul syllable counts as two letters. A text is `mixed` when a second language has at least a
 quarter of what the two largest have; code beside prose does not make a text mixed, and it is `code` only when it is
-more than half.
+six tenths or more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DENSE_WEIGHT = 2
 # Letters of names and terms that one dense character outweighs within a piece.
 LETTERS_A_DENSE = 6
 MIXED_SHARE = 0.25
-CODE_SHARE = 0.5
+CODE_SHARE = 0.6
 CLEAR_SHARE = 0.85
 CLEAR_LETTERS = 16
 # Text without letters: below this share of its visible characters it is a table or a drawing.

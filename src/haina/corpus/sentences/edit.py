@@ -9,7 +9,7 @@ in the document before go the second time, a single one only right behind itself
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,11 +104,12 @@ def _edit_batch(texts: Sequence[str], model: SentenceModel) -> list[tuple[int, E
     copies = _copies(found)
     suspects = bad | copies
     changed = []
+    lines = _lines_of(found, suspects)
     touched = np.unique(np.searchsorted(found.bounds, np.flatnonzero(suspects), side="right") - 1)
     for document in touched.tolist():
-        low, high = int(found.bounds[document]), int(found.bounds[document + 1])
+        low, high = np.searchsorted(lines.first, found.bounds[document : document + 2]).tolist()
         raw = data[offsets[document] : offsets[document + 1]].tobytes()
-        edits = _edits_of(raw, int(offsets[document]), found, low, high, scores, suspects, copies)
+        edits = _edits_of(raw, int(offsets[document]), found, lines, low, high, scores, suspects, copies)
         place, kept = 0, []
         for edit in edits:
             kept.append(raw[place : edit.byte_start])
@@ -151,102 +152,143 @@ def _copies(found: Sentences) -> npt.NDArray[np.bool_]:
     return np.asarray(copies | echo)
 
 
-@dataclass
-class _Line:
-    """A line of a document: first and last sentence, whether it goes as a whole, bytes in its text."""
+@dataclass(frozen=True)
+class _Lines:
+    """The lines of a batch that have sentences.
 
-    first: int
-    last: int
-    start: int
-    end: int
-    gone: bool
+    Attributes:
+        first, last: int64 [lines], their first and last sentence.
+        start, end: int64 [lines], bytes of the batch.
+        hit: bool [lines], whether any sentence is suspect.
+        gone: bool [lines], whether the line goes as a whole.
+    """
+
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+    hit: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.bool_]
+
+
+def _lines_of(found: Sentences, suspects: npt.NDArray[np.bool_]) -> _Lines:
+    if not len(found.lines):
+        none = np.zeros(0, dtype=np.int64)
+        return _Lines(none, none, none, none, none.astype(np.bool_), none.astype(np.bool_))
+    first = np.flatnonzero(np.concatenate([[True], np.diff(found.lines) != 0]))
+    last = np.append(first[1:], len(found.lines)) - 1
+    units = np.maximum(found.units, 0).astype(np.int64)
+    bad = np.add.reduceat(np.where(suspects, units, 0), first)
+    whole = np.logical_and.reduceat(suspects, first)
+    # The surest good sentence of the line must not be sure.
+    surest = np.minimum.reduceat(np.where(suspects, np.inf, found.margins), first)
+    mostly = bad >= _LINE_SHARE * np.maximum(np.add.reduceat(units, first), 1)
+    return _Lines(
+        first,
+        last,
+        found.at[found.starts[first]].astype(np.int64),
+        found.at[found.ends[last]].astype(np.int64),
+        np.logical_or.reduceat(suspects, first),
+        whole | (mostly & (surest > _SURELY_GOOD)),
+    )
 
 
 def _edits_of(
     raw: bytes,
     base: int,
     found: Sentences,
+    lines: _Lines,
     low: int,
     high: int,
     scores: npt.NDArray[np.float32],
     suspects: npt.NDArray[np.bool_],
     copies: npt.NDArray[np.bool_],
 ) -> list[Edit]:
-    starts = (found.at[found.starts[low:high]].astype(np.int64) - base).tolist()
-    ends = (found.at[found.ends[low:high]].astype(np.int64) - base).tolist()
-    lines: list[_Line] = []
-    numbers = found.lines[low:high].tolist()
-    index = 0
-    while index < high - low:
-        last = index
-        while last + 1 < high - low and numbers[last + 1] == numbers[index]:
-            last += 1
-        own = slice(low + index, low + last + 1)
-        units = found.units[own]
-        share = float(units[suspects[own]].sum()) / max(float(units.sum()), 1.0)
-        rest = ~suspects[own]
-        gone = share == 1.0 or (
-            share >= _LINE_SHARE and bool((found.margins[own][rest] > _SURELY_GOOD).all())
-        )
-        lines.append(_Line(index, last, starts[index], ends[last], gone))
-        index = last + 1
+    """Edits of a document, whose lines are `low` to `high`."""
+    starts, ends = (lines.start[low:high] - base).tolist(), (lines.end[low:high] - base).tolist()
+    gone = lines.gone[low:high].tolist()
 
     def why(first: int, last: int) -> tuple[str, float]:
         """Reason and score of sentences `first` to `last`: of the surest, copies first."""
-        own = slice(low + first, low + last + 1)
+        own = slice(first, last + 1)
         if copies[own].all():
             return "repeated", 1.0
-        best = low + first + int(np.argmax(scores[own]))
+        best = first + int(np.argmax(scores[own]))
         if found.margins[best] < 0 and copies[best]:
             return "repeated", 1.0
         return REASONS[found.classes[best]], round(float(scores[best]), 4)
 
+    def byte(points: npt.NDArray[np.int32], index: int) -> int:
+        """Where a sentence starts or ends."""
+        return int(found.at[points[index]]) - base
+
     edits: list[Edit] = []
-    place = 0
-    while place < len(lines):
-        line = lines[place]
-        if line.gone:
-            end = place
-            while end + 1 < len(lines) and lines[end + 1].gone:
-                end += 1
-            edits += _line_edits(raw, lines, place, end, why)
-            place = end + 1
+    done = -1  # the last line that is dealt with
+    for place in np.flatnonzero(lines.hit[low:high]).tolist():
+        if place <= done:
             continue
-        index = line.first
-        while index <= line.last:
-            if not suspects[low + index]:
+        done = place
+        first, end = int(lines.first[low + place]), int(lines.last[low + place])
+        if gone[place]:
+            while done + 1 < len(gone) and gone[done + 1]:
+                done += 1
+            groups = [
+                (int(lines.first[low + line]), int(lines.last[low + line])) for line in range(place, done + 1)
+            ]
+            edits += _line_edits(raw, starts, ends, place, groups, why)
+            continue
+        index = first
+        while index <= end:
+            if not suspects[index]:
                 index += 1
                 continue
             last = index
-            while last < line.last and suspects[low + last + 1]:
+            while last < end and suspects[last + 1]:
                 last += 1
             # With the blank behind it; the last of a line, with the blank before it.
-            span = (starts[index], starts[last + 1]) if last < line.last else (ends[index - 1], ends[last])
-            cuts = [span[0], *(starts[inner] for inner in range(index + 1, last + 1)), span[1]]
+            if last < end:
+                span = (byte(found.starts, index), byte(found.starts, last + 1))
+            else:
+                span = (byte(found.ends, index - 1), byte(found.ends, last))
+            cuts = [span[0], *(byte(found.starts, inner) for inner in range(index + 1, last + 1)), span[1]]
             for offset, inner in enumerate(range(index, last + 1)):
                 reason, score = why(inner, inner)
                 edits.append(Edit(cuts[offset], cuts[offset + 1], reason, score, "sentence"))
             index = last + 1
-        place += 1
     return edits
 
 
-def _line_edits(raw: bytes, lines: list[_Line], first: int, last: int, why: object) -> list[Edit]:
-    """Edits of a run of lines that go, a paragraph that goes as a whole as one."""
-    assert callable(why)
-    before = lines[first - 1].end if first else 0
-    behind = lines[last + 1].start if last + 1 < len(lines) else len(raw)
-    start, end = lines[first].start, behind
-    if last + 1 == len(lines) and first:
+def _line_edits(
+    raw: bytes,
+    starts: list[int],
+    ends: list[int],
+    first: int,
+    sentences: list[tuple[int, int]],
+    why: Callable[[int, int], tuple[str, float]],
+) -> list[Edit]:
+    """Edits of a run of lines that go, a paragraph that goes as a whole as one.
+
+    Args:
+        raw: the document.
+        starts, ends: bytes of each of its lines.
+        first: of the lines that go.
+        sentences: first and last sentence of each of them.
+        why: reason and score of sentences first to last.
+    """
+    last = first + len(sentences) - 1
+    before = ends[first - 1] if first else 0
+    behind = starts[last + 1] if last + 1 < len(starts) else len(raw)
+    start, end = starts[first], behind
+    if last + 1 == len(starts) and first:
         start = before
     elif not first:
         start = 0
-    elif raw.count(b"\n", lines[last].end, behind) > raw.count(b"\n", before, lines[first].start):
-        start, end = before, lines[last].end
+    elif raw.count(b"\n", ends[last], behind) > raw.count(b"\n", before, starts[first]):
+        start, end = before, ends[last]
 
     def gap(place: int) -> bool:
         """Whether a paragraph begins at line `place`."""
-        return place == 0 or raw.count(b"\n", lines[place - 1].end, lines[place].start) > 1
+        return place == 0 or raw.count(b"\n", ends[place - 1], starts[place]) > 1
 
     groups: list[tuple[int, int, str]] = []
     place = first
@@ -254,15 +296,15 @@ def _line_edits(raw: bytes, lines: list[_Line], first: int, last: int, why: obje
         inner = place
         while inner < last and not gap(inner + 1):
             inner += 1
-        whole = inner > place and gap(place) and (inner + 1 == len(lines) or gap(inner + 1))
+        whole = inner > place and gap(place) and (inner + 1 == len(starts) or gap(inner + 1))
         if whole:
             groups.append((place, inner, "paragraph"))
         else:
             groups += [(single, single, "line") for single in range(place, inner + 1)]
         place = inner + 1
-    cuts = [start, *(lines[group[0]].start for group in groups[1:]), end]
+    cuts = [start, *(starts[group[0]] for group in groups[1:]), end]
     found = []
     for number, (low, high, unit) in enumerate(groups):
-        reason, score = why(lines[low].first, lines[high].last)
+        reason, score = why(sentences[low - first][0], sentences[high - first][1])
         found.append(Edit(cuts[number], cuts[number + 1], reason, score, unit))
     return found

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from haina.corpus.characters import DIGIT, HAN, HANGUL, KANA, LATIN, LETTER, OTHER, SPACE, class_table
 from haina.corpus.shingles import fold
 
-BITS = 17
+BITS = 18
 LIMIT = 0x32400
 MOST_UNITS = 192  # of a sentence; what is longer has shown what it is
 MOST_FEATURES = 6 * MOST_UNITS + 16
@@ -159,6 +159,7 @@ def sentence_features(  # noqa: PLR0912, PLR0915
     while place < high and units < MOST_UNITS:
         role = roles[place]
         unit = zero
+        begin = place
         if role in (R_SPACE, R_OTHER):
             blank = False
             while place < high and (roles[place] == R_SPACE or roles[place] == R_OTHER):
@@ -198,12 +199,10 @@ def sentence_features(  # noqa: PLR0912, PLR0915
             if unit != zero:
                 place = token_end
             elif role == R_DIGIT:
-                begin = place
                 while place < high and roles[place] == R_DIGIT:
                     place += 1
                 unit = np.uint64(_NUMBER + min(place - begin, 12))
             else:
-                begin = place
                 word, stem = np.uint64(0), np.uint64(0)
                 while place < high and _is_letter(roles[place]):
                     letters += 1
@@ -228,6 +227,10 @@ def sentence_features(  # noqa: PLR0912, PLR0915
             features[count] = _bucket(before, last, unit)
             count += 1
         whole = _mix(whole ^ unit)
+        if np.uint64(_MAIL) <= unit < np.uint64(_BEGIN):
+            # Equal sentences have equal numbers and addresses, not just some.
+            for inner in range(begin, place):
+                whole = _mix(whole ^ np.uint64(folded[inner]))
         after_han = role == R_HAN
         before, last = last, unit
         units += 1
