@@ -24,7 +24,7 @@ import json, resource, sys
 from haina.corpus.accounts import Account
 from haina.corpus.read import read_source
 from haina.corpus.sources import Source, format_of
-import pyarrow.parquet, zstandard, fastwarc.warc
+import pyarrow.parquet, zstandard
 path, size = sys.argv[1], int(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 account, reasons = Account(), []
