@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -239,12 +240,15 @@ def test_loopback_is_refused_unless_allowed(tmp_path: Path) -> None:
     assert summary["not_fetched"] == {"private-address": 3}
 
 
-def chain_site(path: str, host: Host) -> Answer | None:
-    if path == "/robots.txt":
-        return text("")
-    if path == "/":
-        return html("".join(f'<a href="/p{index}">页 {index}</a>' for index in range(60)))
-    return html(f"<p>第 {path[2:]} 页</p>" + "文字 text " * 200)
+def star_site(pages: int) -> Callable[[str, Host], Answer | None]:
+    def answer(path: str, host: Host) -> Answer | None:
+        if path == "/robots.txt":
+            return text("")
+        if path == "/":
+            return html("".join(f'<a href="/p{index}">页 {index}</a>' for index in range(pages)))
+        return html(f"<p>第 {path[2:]} 页</p>" + "文字 text " * 200)
+
+    return answer
 
 
 _CLI = """
@@ -271,7 +275,7 @@ def _wait_for(host: Host, requests: int) -> None:
 
 
 def test_kill_at_any_moment_and_go_on(tmp_path: Path) -> None:
-    host, out = Host("127.0.0.1", chain_site), tmp_path / "out"
+    host, out = Host("127.0.0.1", star_site(60)), tmp_path / "out"
     with serving(host):
         command = command_for(host.url, out)
         for requests in (15, 35):
@@ -299,7 +303,8 @@ def test_kill_at_any_moment_and_go_on(tmp_path: Path) -> None:
 
 
 def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
-    host, out = Host("127.0.0.1", chain_site), tmp_path / "out"
+    # Large enough that a busy machine does not finish it before the interrupt arrives.
+    host, out = Host("127.0.0.1", star_site(2000)), tmp_path / "out"
     with serving(host):
         process = subprocess.Popen(
             command_for(host.url, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
