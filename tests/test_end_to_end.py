@@ -71,10 +71,9 @@ def test_every_page_is_a_document_or_a_dropped_row(
     assert set(documents.column("lang").to_pylist()) == {"zh-Hans", "en"}
     by_source = {Path(row["source"]).name: row for row in dropped}
     alike = ["zh-000.html", "copy-of-zh-000.html", "near-zh-000.html"]
-    assert sorted(by_source[name]["stage"] for name in alike if name in by_source) == [
-        "exact_duplicate",
-        "near_duplicate",
-    ]
+    # One of three stays; where it is the near one, both copies are near-duplicates of it.
+    stages = sorted(by_source[name]["stage"] for name in alike if name in by_source)
+    assert stages in (["exact_duplicate", "near_duplicate"], ["near_duplicate", "near_duplicate"])
     assert by_source["empty.html"]["stage"] == "read"
     assert any("cut.jsonl.gz" in row["source"] and row["stage"] == "read" for row in dropped)
     assert any("more.jsonl.gz" in row["source"] and "json" in row["reason"] for row in dropped)

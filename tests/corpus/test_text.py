@@ -176,7 +176,7 @@ def test_bounds_and_overrides() -> None:
     [
         {"thresholds": {"zh": {"no_such_signal": {"min": 1}}}},
         {"thresholds": {"zh": {"bytes": {"min": 2, "max": 1}}}},
-        {"near_duplicate_rows": 64, "permutations": 32},
+        {"permutations": 32},
         {"split_similarity": 0.9},
         {"languages": []},
         {"unknown": 1},

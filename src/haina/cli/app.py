@@ -10,12 +10,15 @@ from haina import __version__
 from haina.cli import (
     corpus,
     crawl,
+    dedup,
     doctor,
     evaluate,
     extract,
     inspect,
     models,
+    plan,
     quality,
+    repeats,
     run,
     signals,
     talk,
@@ -59,9 +62,12 @@ app.command()(run.sample)
 app.command()(crawl.crawl)
 app.command()(extract.extract)
 app.command()(corpus.curate)
+app.command()(dedup.dedup)
+app.command()(repeats.repeats)
 app.command()(signals.signals)
 app.command()(signals.threshold)
 app.add_typer(quality.app, name="quality")
+app.add_typer(plan.app, name="plan")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command()(train.train)
 app.command()(evaluate.evaluate)

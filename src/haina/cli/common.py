@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from haina.recipe.alone import ExecutorChoice
 
 SetOption = Annotated[
     list[str] | None,
@@ -19,8 +21,29 @@ SetOption = Annotated[
         "--set", metavar="FIELD=VALUE", help="Override one setting; the value is YAML. May be given again."
     ),
 ]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        "--executor", metavar="local|ray", help="Where the work runs: processes here, or a Ray cluster."
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Ray cluster, such as auto or HOST:6379; without it one is started on this machine.",
+    ),
+]
 WIDE = 160
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def executor_choice(kind: str, address: str | None) -> ExecutorChoice:
+    """The executor that the options name; a wrong kind is found out when it is made."""
+    from haina.recipe.alone import ExecutorChoice
+
+    return ExecutorChoice(cast(Literal["local", "ray"], kind), address)
 
 
 def console() -> Console:

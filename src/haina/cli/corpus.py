@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from haina.cli.common import JsonOption, SetOption, print_json, print_table
+from haina.cli.common import (
+    ExecutorOption,
+    JsonOption,
+    RayAddressOption,
+    SetOption,
+    executor_choice,
+    print_json,
+    print_table,
+)
 
 
 def curate(
@@ -20,6 +28,8 @@ def curate(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = None,
     overrides: SetOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -35,7 +45,10 @@ def curate(
     from haina.runtime.files import read_json
 
     config = section_from(CorpusConfig, overrides or [])
-    run_alone(run_corpus, config, {"corpus": out}, sources=page_inputs(inputs), workers=workers)
+    choice = executor_choice(executor, ray_address)
+    run_alone(
+        run_corpus, config, {"corpus": out}, sources=page_inputs(inputs), workers=workers, executor=choice
+    )
     summary = read_json(out / "summary.json")
     if json_output:
         print_json(summary)

@@ -79,37 +79,28 @@ class CorpusConfig(BaseModel):
     shingle_tokens: int = Field(
         5, ge=1, le=64, description="tokens in a shingle; a Han character is one token, otherwise a word is"
     )
-    permutations: int = Field(128, ge=16, le=1024, description="values in a MinHash signature")
-    near_duplicate_rows: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="signature values in one band when near-duplicates are looked for; fewer finds more",
-    )
-    split_rows: int = Field(
-        3,
-        ge=1,
-        le=64,
-        description="signature values in one band when clusters for the held-out split are built",
+    permutations: int = Field(128, ge=64, le=1024, description="values in a MinHash signature")
+    duplicate_recall: float = Field(
+        0.995,
+        ge=0.5,
+        lt=1.0,
+        description="share of the near-duplicate pairs just at the threshold that shall be found; higher costs time",
     )
     near_duplicate_similarity: float = Field(
         0.8,
-        gt=0.0,
+        ge=0.3,
         le=1.0,
         description="Jaccard similarity of shingles from which a document is a near-duplicate, 0 to 1",
     )
     split_similarity: float = Field(
         0.5,
-        gt=0.0,
+        ge=0.3,
         le=1.0,
         description="estimated Jaccard similarity from which documents share a cluster, 0 to 1",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("near_duplicate_rows", "split_rows"):
-            if getattr(self, name) > self.permutations:
-                raise ValueError(f"{name} must not be larger than permutations ({self.permutations})")
         if self.split_similarity > self.near_duplicate_similarity:
             raise ValueError("split_similarity must not be above near_duplicate_similarity")
         if self.preset not in preset_names():

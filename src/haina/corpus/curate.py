@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from haina.corpus.accounts import Account
 from haina.corpus.config import CorpusConfig
-from haina.corpus.documents import DOCUMENTS_SCHEMA, EDITS_SCHEMA, document_id
+from haina.corpus.documents import EDITS_SCHEMA, PAGE_FIELDS, document_id
 from haina.corpus.encoding import UndecodableError, decode
 from haina.corpus.extract import extract_page
 from haina.corpus.read import read_source
@@ -33,10 +33,9 @@ _BATCH_CHARACTERS = 4 << 20
 METADATA_KEY = "haina"
 
 _EDITS_TYPE = pa.list_(pa.struct([item for item in EDITS_SCHEMA if item.name != "id"]))
-_DOCUMENT_FIELDS = [item for item in DOCUMENTS_SCHEMA if not item.name.startswith("cluster_")]
 PAGES_SCHEMA = pa.schema(
     [
-        *_DOCUMENT_FIELDS,
+        *PAGE_FIELDS,
         pa.field("edits", _EDITS_TYPE),
         *(pa.field(name, pa.string()) for name in ("stage", "reason", "evidence", "preview")),
     ]

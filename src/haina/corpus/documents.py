@@ -34,16 +34,23 @@ _FACTS = [
     pa.field("lang_confidence", pa.float32()),
     *(pa.field(name, pa.string()) for name in ("license", "title", "kind", "date")),
 ]
+# How many documents it stands for, itself among them; its loose cluster, and how many of those that stay are in that.
+_CLUSTERS = [
+    pa.field("duplicate_count", pa.int64()),
+    pa.field("cluster_id", pa.string()),
+    pa.field("cluster_size", pa.int64()),
+]
 DOCUMENTS_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
         pa.field("text", pa.string()),
         *_FACTS,
         *_MEASURES,
-        pa.field("cluster_id", pa.string()),
-        pa.field("cluster_size", pa.int32()),
+        *_CLUSTERS,
     ]
 )
+# What is known of a document before it is compared with others.
+PAGE_FIELDS = [item for item in DOCUMENTS_SCHEMA if item not in _CLUSTERS]
 DROPPED_SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string()) for name in ("id", "stage", "reason", "evidence", "preview", "text")),

@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from haina.recipe.graph import StageFunction
 from haina.recipe.inputs import describe_source
 from haina.runtime import files
 from haina.runtime.errors import HainaError
+from haina.runtime.executor import executor_from
 from haina.runtime.lock import exclusive
 from haina.runtime.progress import Reporter, default_reporter
 from haina.runtime.stage import StageContext, StageResult
+
+
+@dataclass(frozen=True)
+class ExecutorChoice:
+    """Where tasks over partitions run: `local` processes, or `ray` on the cluster at an address, None for one started
+    on this machine."""
+
+    kind: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+
+
+LOCAL = ExecutorChoice()
 
 
 def run_alone(
@@ -27,6 +40,7 @@ def run_alone(
     sources: tuple[Path | str, ...] = (),
     seed: int = 0,
     workers: int = 0,
+    executor: ExecutorChoice = LOCAL,
     reporter: Reporter | None = None,
     tensorboard: Path | None = None,
 ) -> StageResult:
@@ -56,16 +70,22 @@ def run_alone(
         files.write_text(work / "fingerprint", mark)
         if not result_path.exists():
             _check_free(outputs.values())
-            context = StageContext(
-                work=work,
-                inputs=dict(inputs or {}),
-                sources=sources,
-                seed=seed,
-                workers=workers or os.cpu_count() or 1,
-                reporter=reporter or default_reporter(),
-                tensorboard=tensorboard,
-            )
-            files.write_json(result_path, asdict(function(config, context)))
+            reporter = reporter or default_reporter()
+            state = work / "scratch" / "executor"
+            with executor_from(
+                executor.kind, workers or None, executor.ray_address, reporter, state
+            ) as running:
+                context = StageContext(
+                    work=work,
+                    inputs=dict(inputs or {}),
+                    sources=sources,
+                    seed=seed,
+                    workers=workers or os.cpu_count() or 1,
+                    reporter=reporter,
+                    tensorboard=tensorboard,
+                    executor=running,
+                )
+                files.write_json(result_path, asdict(function(config, context)))
         for name, path in outputs.items():
             if (work / "out" / name).exists():
                 files.publish(work / "out" / name, path)

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from haina.runtime.errors import HainaError, from_os_error, os_errors_about
 
@@ -62,7 +62,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
+    """Write a file atomically; `path` may be a `UPath` of an object store, where a put is one step."""
+    if not isinstance(cast(Any, path), Path):
+        with os_errors_about(path):
+            path.write_bytes(data)
+        return
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

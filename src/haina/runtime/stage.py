@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from haina.runtime.errors import HainaError
+from haina.runtime.executor import Executor, LocalExecutor, local_path
 from haina.runtime.progress import Reporter, SilentProgress
 
 
@@ -47,6 +48,9 @@ class StageContext:
         reporter: progress and messages.
         events: the run's event log.
         tensorboard: folder for TensorBoard files, None to write none.
+        executor: where tasks over partitions run; `workers` processes on this machine by default. Its manifest lies
+            in `scratch`, so that nothing of it is published. Where it is several machines, `work` is on a path that
+            all of them see or a `UPath` of an object store.
     """
 
     work: Path
@@ -57,6 +61,13 @@ class StageContext:
     reporter: Reporter = field(default_factory=SilentProgress)
     events: EventLog = field(default_factory=lambda: EventLog(None))
     tensorboard: Path | None = None
+    executor: Executor = field(default=cast(Executor, None), compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", local_path(self.work) or self.work)
+        if cast(Any, self.executor) is None:
+            local = LocalExecutor(self.workers, self.reporter, self.work / "scratch" / "executor")
+            object.__setattr__(self, "executor", local)
 
     def out(self, name: str) -> Path:
         """The folder for output `name`, made on first use."""

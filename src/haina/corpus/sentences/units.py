@@ -12,6 +12,7 @@ which says the same with strings.
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from functools import cache
 
 import numba as nb
@@ -19,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from haina.corpus.characters import DIGIT, HAN, HANGUL, KANA, LATIN, LETTER, OTHER, SPACE, class_table
-from haina.corpus.shingles import fold
 
 BITS = 18
 LIMIT = 0x32400
@@ -40,12 +40,22 @@ _STEM_LETTERS, _LONG_WORD = 5, 7
 
 
 @cache
+def _simplified() -> dict[int, str]:
+    """Code points that OpenCC changes on the way from traditional to simplified, one character each."""
+    from opencc import OpenCC
+
+    codes = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]
+    folded = OpenCC("t2s").convert("\n".join(map(chr, codes))).split("\n")
+    return {code: target for code, target in zip(codes, folded, strict=True) if target != chr(code)}
+
+
+@cache
 def fold_tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
     """The folded form of each code point, uint32 [0x32400], and its role, uint8 [0x32400]."""
     folded = np.arange(LIMIT, dtype=np.uint32)
     for code in range(0x10000):
         if not 0xD800 <= code < 0xE000:
-            form = fold(chr(code))
+            form = unicodedata.normalize("NFKC", chr(code)).lower().translate(_simplified())
             if len(form) == 1 and ord(form) < LIMIT:
                 folded[code] = ord(form)
     classes = class_table()

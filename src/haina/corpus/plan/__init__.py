@@ -1,0 +1,1 @@
+"""What a corpus of a given size costs, before it is made."""
