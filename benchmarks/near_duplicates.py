@@ -415,7 +415,7 @@ def datatrove(rows: list[Row], lang: str, fold: Any, work: Path) -> dict[str, An
     with (base / "in" / "in.jsonl").open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps({"id": row["id"], "text": row["text"]}, ensure_ascii=False) + "\n")
-    config = MinhashConfig(hash_config=HashConfig(precision=64))
+    config = MinhashConfig(hash_config=HashConfig(precision=64, hash_fc="sha1"))
     language = {"zh": "cmn_Hani", "en": "en"}[lang]
     steps = [
         (

@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from haina.corpus import CorpusConfig, read_documents, run
+from haina.corpus.curate import (
+    Partition,
+    curate_partition,
+    merge_pages,
+    quarantine_partition,
+    split_partition,
+)
 from haina.corpus.documents import DOCUMENTS_SCHEMA, DROPPED_SCHEMA
+from haina.corpus.sources import list_sources
 from haina.runtime.errors import HainaError
 from haina.runtime.files import files_below
 from haina.runtime.stage import StageContext, StageResult
@@ -220,3 +228,36 @@ def test_readme_promise_traditional_text_is_kept_apart(tmp_path: Path) -> None:
     (tmp_path / "hant.txt").write_bytes(text.encode("big5"))
     curate(tmp_path / "work", [tmp_path / "hant.txt"])
     assert [(row["lang"], row["text"]) for row in rows(tmp_path / "work", "documents")] == [("zh-Hant", text)]
+
+
+def note(path: Path) -> dict[str, object]:
+    with pq.ParquetFile(path) as file:
+        return json.loads(file.metadata.metadata[b"haina"])
+
+
+def test_a_partition_too_large_for_the_memory_is_split_and_at_last_quarantined(tmp_path: Path) -> None:
+    for index in range(5):
+        body = chinese(index) if index % 2 else english(index)
+        (tmp_path / f"page{index}.html").write_text(html(body), encoding="utf-8")
+    whole = Partition(list_sources([tmp_path]).sources, CorpusConfig())
+    curate_partition(whole, tmp_path / "whole.parquet")
+    pieces = split_partition(whole)
+    assert [source for piece in pieces for source in piece.sources] == list(whole.sources)
+    for number, piece in enumerate(pieces):
+        curate_partition(piece, tmp_path / f"piece{number}.parquet")
+    merge_pages([tmp_path / "piece0.parquet", tmp_path / "piece1.parquet"], tmp_path / "merged.parquet")
+    found, expected = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("merged", "whole"))
+    assert found.equals(expected)
+    assert note(tmp_path / "merged.parquet") == note(tmp_path / "whole.parquet")
+    assert note(tmp_path / "whole.parquet")["bytes_read"] == sum(source.bytes for source in whole.sources)
+
+    single = split_partition(pieces[0])[0]
+    assert split_partition(single) == [single]
+    quarantine_partition(single, "its worker was killed twice", tmp_path / "lost.parquet")
+    lost = pq.read_table(tmp_path / "lost.parquet")
+    assert [(row["stage"], row["reason"]) for row in lost.to_pylist()] == [("read", "worker-lost")] * len(
+        single.sources
+    )
+    assert note(tmp_path / "lost.parquet")["bytes_lost"] == {
+        "worker-lost": sum(s.bytes for s in single.sources)
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,18 @@ def test_spilling_bounds_the_memory_and_reading_holds_one_piece(tmp_path: Path) 
     assert path.stat().st_size > 40_000_000
     assert written < 10 << 20
     assert held < 4 * PIECE_BYTES
+
+
+def test_arrays_are_taken_as_their_bytes(tmp_path: Path) -> None:
+    rows = np.array([(1, 2.5), (3, 4.5)], [("a", "<u8"), ("b", "<f4")])
+    arrays = [rows, rows[:0], np.arange(6, dtype=np.uint64).reshape(3, 2), bytearray("海".encode())]
+    writer = BucketWriter(tmp_path / "x", 1)
+    for array in arrays:
+        writer.add(0, array)
+    writer.finish()
+    assert [bytes(piece) for piece in iter_exchange([tmp_path / "x"], 0)] == [
+        bytes(memoryview(array).tobytes()) for array in arrays
+    ]
 
 
 def test_nothing_of_the_spill_has_a_name(tmp_path: Path) -> None:

@@ -10,16 +10,20 @@ from haina import __version__
 from haina.cli import (
     corpus,
     crawl,
+    decontaminate,
     dedup,
     doctor,
     evaluate,
     extract,
     inspect,
+    mixture,
     models,
     plan,
     quality,
     repeats,
     run,
+    select,
+    semantic,
     signals,
     talk,
     tokenizer,
@@ -64,9 +68,13 @@ app.command()(extract.extract)
 app.command()(corpus.curate)
 app.command()(dedup.dedup)
 app.command()(repeats.repeats)
+app.command()(semantic.cluster)
+app.command()(select.select)
+app.command()(decontaminate.decontaminate)
 app.command()(signals.signals)
 app.command()(signals.threshold)
 app.add_typer(quality.app, name="quality")
+app.add_typer(mixture.app, name="mixture")
 app.add_typer(plan.app, name="plan")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command()(train.train)

@@ -35,15 +35,23 @@ RayAddressOption = Annotated[
         help="Ray cluster, such as auto or HOST:6379; without it one is started on this machine.",
     ),
 ]
+SharedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shared",
+        metavar="PLACE",
+        help="Folder that all machines see, a path or an address (s3://bucket/tmp); default: beside --out.",
+    ),
+]
 WIDE = 160
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
-def executor_choice(kind: str, address: str | None) -> ExecutorChoice:
+def executor_choice(kind: str, address: str | None, shared: str | None) -> ExecutorChoice:
     """The executor that the options name; a wrong kind is found out when it is made."""
     from haina.recipe.alone import ExecutorChoice
 
-    return ExecutorChoice(cast(Literal["local", "ray"], kind), address)
+    return ExecutorChoice(cast(Literal["local", "ray"], kind), address, shared)
 
 
 def console() -> Console:

@@ -12,6 +12,7 @@ from haina.cli.common import (
     JsonOption,
     RayAddressOption,
     SetOption,
+    SharedOption,
     executor_choice,
     print_json,
     print_table,
@@ -30,6 +31,7 @@ def curate(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
     executor: ExecutorOption = "local",
     ray_address: RayAddressOption = None,
+    shared: SharedOption = None,
     overrides: SetOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -45,7 +47,7 @@ def curate(
     from haina.runtime.files import read_json
 
     config = section_from(CorpusConfig, overrides or [])
-    choice = executor_choice(executor, ray_address)
+    choice = executor_choice(executor, ray_address, shared)
     run_alone(
         run_corpus, config, {"corpus": out}, sources=page_inputs(inputs), workers=workers, executor=choice
     )

@@ -12,6 +12,7 @@ from haina.cli.common import (
     JsonOption,
     RayAddressOption,
     SetOption,
+    SharedOption,
     executor_choice,
     existing,
     print_json,
@@ -36,6 +37,7 @@ def dedup(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
     executor: ExecutorOption = "local",
     ray_address: RayAddressOption = None,
+    shared: SharedOption = None,
     overrides: SetOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -50,7 +52,7 @@ def dedup(
     from haina.runtime.files import read_json
 
     config = section_from(DedupConfig, [f"threshold={threshold}", f"level={level}", *(overrides or [])])
-    choice = executor_choice(executor, ray_address)
+    choice = executor_choice(executor, ray_address, shared)
     run_alone(run, config, {"dedup": out}, sources=existing(inputs), workers=workers, executor=choice)
     found = read_json(out / "summary.json")
     if json_output:

@@ -164,6 +164,7 @@ def read_rows(block: Block, columns: Sequence[str] | None = None) -> Iterator[pa
                 batch_size=_READ_ROWS,
                 row_groups=list(range(*block.groups)),
                 columns=None if columns is None else list(columns),
+                use_threads=False,
             ):
                 part = batch.slice(min(skip, batch.num_rows), rows)
                 skip -= min(skip, batch.num_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,15 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
+def _note(tally: _Tally) -> dict[str, str]:
+    note = {
+        "bytes_read": tally.bytes_read,
+        "bytes_lost": dict(sorted(tally.bytes_lost.items())),
+        "ignored_records": dict(sorted(tally.ignored_records.items())),
+    }
+    return {METADATA_KEY: json.dumps(note)}
+
+
 def curate_partition(partition: Partition, output: Path) -> None:
     """Task: read, extract, cut and measure every page of a partition into `output`."""
     tally = _Tally()
@@ -156,9 +165,46 @@ def curate_partition(partition: Partition, output: Path) -> None:
         for batch in _batches(_rows(partition, tally)):
             refine(batch, partition.config)
             writer.write_table(_table(batch))
-        note = {
-            "bytes_read": tally.bytes_read,
-            "bytes_lost": dict(sorted(tally.bytes_lost.items())),
-            "ignored_records": dict(sorted(tally.ignored_records.items())),
+        writer.add_key_value_metadata(_note(tally))
+
+
+def split_partition(partition: Partition) -> list[Partition]:
+    """A partition that is too large for the memory, in two; a single source cannot be split."""
+    middle = len(partition.sources) // 2
+    halves = (partition.sources[:middle], partition.sources[middle:])
+    return [Partition(sources, partition.config) for sources in halves if sources]
+
+
+def merge_pages(pieces: Sequence[Path], output: Path) -> None:
+    """The pages of the pieces of a partition as one file."""
+    tally = _Tally()
+    with pq.ParquetWriter(output, PAGES_SCHEMA, compression="zstd", compression_level=1) as writer:
+        for path in pieces:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                    writer.write_batch(batch)
+                note = json.loads((file.metadata.metadata or {})[METADATA_KEY.encode()])
+            tally.bytes_read += note["bytes_read"]
+            tally.bytes_lost.update(note["bytes_lost"])
+            tally.ignored_records.update(note["ignored_records"])
+        writer.add_key_value_metadata(_note(tally))
+
+
+def quarantine_partition(partition: Partition, reason: str, output: Path) -> None:
+    """What stands for sources on which a worker was lost again and again: each a dropped row with the reason."""
+    tally, rows = _Tally(), []
+    for source in partition.sources:
+        row: Row = {
+            "id": document_id(source.name, "file"),
+            "source": source.name,
+            "url": "",
+            "license": source.license,
         }
-        writer.add_key_value_metadata({METADATA_KEY: json.dumps(note)})
+        row["lang"] = ""
+        end(row, "read", "worker-lost", reason)
+        rows.append(row)
+        tally.bytes_read += source.bytes
+        tally.bytes_lost["worker-lost"] += source.bytes
+    with pq.ParquetWriter(output, PAGES_SCHEMA, compression="zstd", compression_level=1) as writer:
+        writer.write_table(_table(rows))
+        writer.add_key_value_metadata(_note(tally))

@@ -20,7 +20,13 @@ import pyarrow.parquet as pq
 
 from haina.corpus.blocks import whole_file
 from haina.corpus.config import CorpusConfig
-from haina.corpus.curate import Partition, curate_partition
+from haina.corpus.curate import (
+    Partition,
+    curate_partition,
+    merge_pages,
+    quarantine_partition,
+    split_partition,
+)
 from haina.corpus.dedup.clusters import cluster_documents
 from haina.corpus.dedup.fingerprint import KeptSource, Part, fingerprint_parts, kept_rows
 from haina.corpus.dedup.layout import ClusterConfig, default_partitions
@@ -36,7 +42,7 @@ from haina.corpus.documents import (
 from haina.corpus.sources import list_sources, partition
 from haina.corpus.summary import summarise
 from haina.runtime.errors import HainaError
-from haina.runtime.executor import Location, local_copy
+from haina.runtime.executor import Location, Recovery, local_copy
 from haina.runtime.files import write_json
 from haina.runtime.stage import StageContext, StageResult
 
@@ -176,6 +182,7 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
         [Partition(sources, config) for sources in parts],
         pages,
         description="reading pages",
+        recovery=Recovery(split_partition, merge_pages, quarantine_partition),
     )
     _require_documents(pages)
 
@@ -206,13 +213,15 @@ def run(config: CorpusConfig, context: StageContext) -> StageResult:
     clusters = cluster_documents(executor, scratch / "loose", kept, loose)
 
     writings = [Writing(*paths) for paths in zip(pages, verdicts, clusters, strict=True)]
-    documents = [out / "documents" / part_name(index) for index in range(count)]
-    dropped = [out / "dropped" / part_name(index) for index in range(count)]
+    pieces = context.pieces("corpus")
+    documents = [pieces / "documents" / part_name(index) for index in range(count)]
+    dropped = [pieces / "dropped" / part_name(index) for index in range(count)]
     executor.map(write_documents, writings, documents, description="documents")
     executor.map(write_dropped, writings, dropped, description="dropped")
-    edits = [out / "edits" / part_name(index) for index in range(count)]
+    edits = [pieces / "edits" / part_name(index) for index in range(count)]
     executor.map(write_edits, writings, edits, description="edits")
 
+    context.collect("corpus")
     summary = summarise(out, pages, inputs.ignored_files, config)
     write_json(out / "summary.json", summary)
     return StageResult(

@@ -29,6 +29,7 @@ from haina.corpus.documents import (
     read_documents,
 )
 from haina.corpus.signals.names import SIGNALS
+from haina.runtime.executor import Location, local_copy
 
 MAX_QUARANTINE = 50
 MAX_EXAMPLES = 8
@@ -41,11 +42,11 @@ MEASURE_COLUMNS = [*(SIGNAL_PREFIX + name for name in SIGNALS), QUALITY]
 _BYTES, _CHARACTERS = (MEASURE_COLUMNS.index(SIGNAL_PREFIX + name) for name in ("bytes", "characters"))
 
 
-def _notes(pages: Sequence[Path]) -> tuple[int, dict[str, int], dict[str, int]]:
+def _notes(pages: Sequence[Location]) -> tuple[int, dict[str, int], dict[str, int]]:
     """Over all partitions: bytes read, bytes lost by reason, ignored records by kind."""
     total, lost, ignored = 0, Counter[str](), Counter[str]()
-    for path in pages:
-        with pq.ParquetFile(path) as file:
+    for location in pages:
+        with local_copy(location) as path, pq.ParquetFile(path) as file:
             note = json.loads((file.metadata.metadata or {})[METADATA_KEY.encode()])
         total += note["bytes_read"]
         lost.update(note["bytes_lost"])

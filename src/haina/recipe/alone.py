@@ -13,7 +13,7 @@ from haina.recipe.graph import StageFunction
 from haina.recipe.inputs import describe_source
 from haina.runtime import files
 from haina.runtime.errors import HainaError
-from haina.runtime.executor import executor_from
+from haina.runtime.executor import Location, executor_from, remove_folder
 from haina.runtime.lock import exclusive
 from haina.runtime.progress import Reporter, default_reporter
 from haina.runtime.stage import StageContext, StageResult
@@ -21,11 +21,28 @@ from haina.runtime.stage import StageContext, StageResult
 
 @dataclass(frozen=True)
 class ExecutorChoice:
-    """Where tasks over partitions run: `local` processes, or `ray` on the cluster at an address, None for one started
-    on this machine."""
+    """Where tasks over partitions run.
+
+    Attributes:
+        kind: `local` processes or `ray`.
+        ray_address: of the cluster; None for one started on this machine.
+        shared: a folder that all machines see, a path or an address such as `s3://bucket/tmp`; None for the folder
+            beside the output.
+    """
 
     kind: Literal["local", "ray"] = "local"
     ray_address: str | None = None
+    shared: str | None = None
+
+    def folder(self, name: str) -> Location | None:
+        """The shared folder of one job."""
+        if self.shared is None:
+            return None
+        if "://" not in self.shared:
+            return Path(self.shared) / name
+        from upath import UPath
+
+        return UPath(self.shared) / name
 
 
 LOCAL = ExecutorChoice()
@@ -72,6 +89,7 @@ def run_alone(
             _check_free(outputs.values())
             reporter = reporter or default_reporter()
             state = work / "scratch" / "executor"
+            shared = executor.folder(f"{main_output.name}-{mark[:16]}")
             with executor_from(
                 executor.kind, workers or None, executor.ray_address, reporter, state
             ) as running:
@@ -84,8 +102,11 @@ def run_alone(
                     reporter=reporter,
                     tensorboard=tensorboard,
                     executor=running,
+                    shared=shared,
                 )
                 files.write_json(result_path, asdict(function(config, context)))
+            if shared is not None:
+                remove_folder(shared)
         for name, path in outputs.items():
             if (work / "out" / name).exists():
                 files.publish(work / "out" / name, path)

@@ -8,6 +8,7 @@ from after a kill. Nothing it writes is visible to others until the runner publi
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from haina.runtime.errors import HainaError
-from haina.runtime.executor import Executor, LocalExecutor, local_path
+from haina.runtime.executor import Executor, LocalExecutor, Location, local_copy, local_path
+from haina.runtime.files import atomic_path
 from haina.runtime.progress import Reporter, SilentProgress
 
 
@@ -48,6 +50,8 @@ class StageContext:
         reporter: progress and messages.
         events: the run's event log.
         tensorboard: folder for TensorBoard files, None to write none.
+        shared: a folder that all machines of the executor see, a path or a `UPath`, for what tasks read and write; None
+            where they see `work`.
         executor: where tasks over partitions run; `workers` processes on this machine by default. Its manifest lies
             in `scratch`, so that nothing of it is published. Where it is several machines, `work` is on a path that
             all of them see or a `UPath` of an object store.
@@ -62,6 +66,7 @@ class StageContext:
     events: EventLog = field(default_factory=lambda: EventLog(None))
     tensorboard: Path | None = None
     executor: Executor = field(default=cast(Executor, None), compare=False)
+    shared: Location | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "work", local_path(self.work) or self.work)
@@ -78,9 +83,24 @@ class StageContext:
     @property
     def scratch(self) -> Path:
         """A folder for unfinished pieces, removed when the stage is published."""
-        path = self.work / "scratch"
+        path: Path = (self.work if self.shared is None else self.shared) / "scratch"
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def pieces(self, name: str) -> Path:
+        """The folder in which tasks write the files of output `name`; `collect` brings them to `out(name)`."""
+        return self.out(name) if self.shared is None else self.shared / "out" / name
+
+    def collect(self, name: str) -> None:
+        """Bring the files that tasks wrote for output `name` to this machine."""
+        if self.shared is None:
+            return
+        home, away = self.out(name), self.pieces(name)
+        for location in sorted(away.rglob("*"), key=str):
+            if location.is_file():
+                target = home / location.relative_to(away).as_posix()
+                with local_copy(location) as copy, atomic_path(target) as temporary:
+                    shutil.copyfile(copy, temporary)
 
     def input(self, name: str) -> Path:
         """The folder of an earlier output; a missing one is a `HainaError`."""

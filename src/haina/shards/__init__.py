@@ -1,7 +1,8 @@
 """Token shards: Megatron indexed datasets, written from documents and read as packed batches.
 
-`IndexedDataset(prefix)`, `PackedLoader(dataset, sequence_length, batch_size, seed)`, `write_indexed(prefix,
-sequences, dtype)`, `verify(folder)`, `stage.run(config, context)`.
+`IndexedDataset(prefix)`, `open_loader(folder, sequence_length, batch_size, seed)`, `PackedLoader(dataset, ...)`,
+`MixtureLoader(dataset, domains, weights, ...)`, `write_indexed(prefix, sequences, dtype)`, `verify(folder)`,
+`stage.run(config, context)`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
     from haina.shards.checksums import verify
     from haina.shards.indexed import IndexedDataset, write_indexed
     from haina.shards.loader import PackedLoader
+    from haina.shards.mixture import MixtureLoader, open_loader
 
-__all__ = ["IndexedDataset", "PackedLoader", "verify", "write_indexed"]
+__all__ = ["IndexedDataset", "MixtureLoader", "PackedLoader", "open_loader", "verify", "write_indexed"]
 
 _HOME = {
     "IndexedDataset": "haina.shards.indexed",
+    "MixtureLoader": "haina.shards.mixture",
     "PackedLoader": "haina.shards.loader",
+    "open_loader": "haina.shards.mixture",
     "verify": "haina.shards.checksums",
     "write_indexed": "haina.shards.indexed",
 }

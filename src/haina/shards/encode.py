@@ -17,10 +17,12 @@ from haina.runtime.documents import language_group, read_batches
 from haina.runtime.errors import HainaError
 from haina.runtime.files import read_json
 from haina.runtime.tokenizer_file import TokenizerFile
+from haina.shards.domains import Mixture
 from haina.shards.indexed import token_dtype
 
 TRAIN = "train"
 DOCUMENT_COLUMNS = ("id", "source", "url", "lang", "cluster_id")
+DOMAIN = "domain"
 BATCH_DOCUMENTS = 256
 
 
@@ -32,11 +34,13 @@ class Part:
         path: the part.
         tokenizer: a tokenizer folder.
         held_out: a JSON list of the held-out clusters.
+        mixture: says which domain a document belongs to, None where no one asks.
     """
 
     path: Path
     tokenizer: Path
     held_out: Path
+    mixture: Mixture | None = None
 
 
 def validation_shard(lang: str) -> str:
@@ -44,9 +48,10 @@ def validation_shard(lang: str) -> str:
     return f"validation-{language_group(lang)}"
 
 
-def piece_schema(vocab_size: int) -> pa.Schema:
-    """Columns of a piece; `tokens` has the type of the shards."""
-    text = [pa.field(name, pa.string()) for name in ("shard", *DOCUMENT_COLUMNS)]
+def piece_schema(vocab_size: int, domains: bool) -> pa.Schema:
+    """Columns of a piece, with or without the domain; `tokens` has the type of the shards."""
+    names = ("shard", *DOCUMENT_COLUMNS, *([DOMAIN] if domains else []))
+    text = [pa.field(name, pa.string()) for name in names]
     tokens = pa.large_list(pa.from_numpy_dtype(token_dtype(vocab_size)))
     return pa.schema([*text, pa.field("bytes", pa.int64()), pa.field("tokens", tokens)])
 
@@ -76,9 +81,11 @@ def encode_part(part: Part, output: Path) -> None:
     tokenizer, held_out = _opened(part.tokenizer, part.held_out)
     bos, eos = frame_ids(tokenizer)
     dtype = token_dtype(tokenizer.vocab_size)
-    schema = piece_schema(tokenizer.vocab_size)
+    mixture = part.mixture
+    schema = piece_schema(tokenizer.vocab_size, mixture is not None)
+    read = dict.fromkeys([*DOCUMENT_COLUMNS, "text", *([mixture.by] if mixture else [])])
     with pa.OSFile(str(output), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for batch in read_batches([part.path], [*DOCUMENT_COLUMNS, "text"], BATCH_DOCUMENTS):
+        for batch in read_batches([part.path], list(read), BATCH_DOCUMENTS):
             columns = {name: batch[name].to_pylist() for name in DOCUMENT_COLUMNS}
             texts = batch["text"].to_pylist()
             shards = [
@@ -91,6 +98,11 @@ def encode_part(part: Part, output: Path) -> None:
             arrays = [
                 pa.array(shards, pa.string()),
                 *(pa.array(columns[name], pa.string()) for name in DOCUMENT_COLUMNS),
+                *(
+                    [pa.array(map(mixture.domain_of, batch[mixture.by].to_pylist()), pa.string())]
+                    if mixture
+                    else []
+                ),
                 pa.array([len(text.encode("utf-8")) for text in texts], pa.int64()),
                 pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values)),
             ]

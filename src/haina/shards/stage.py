@@ -24,7 +24,16 @@ from haina.runtime.held_out import held_out_clusters
 from haina.runtime.stage import StageContext, StageResult
 from haina.runtime.tokenizer_file import TokenizerFile
 from haina.shards.config import ShardsConfig
-from haina.shards.encode import DOCUMENT_COLUMNS, TRAIN, Part, encode_part, frame_ids, validation_shard
+from haina.shards.domains import read_mixture, token_weights
+from haina.shards.encode import (
+    DOCUMENT_COLUMNS,
+    DOMAIN,
+    TRAIN,
+    Part,
+    encode_part,
+    frame_ids,
+    validation_shard,
+)
 from haina.shards.indexed import IndexedDatasetWriter, shard_paths, token_dtype
 
 SHARDS_VERSION = 1
@@ -51,6 +60,8 @@ class Split:
     tokens: int = 0
     bytes: int = 0
     tokens_by_language: dict[str, int] = field(default_factory=dict)
+    tokens_by_domain: dict[str, int] = field(default_factory=dict)
+    bytes_by_domain: dict[str, int] = field(default_factory=dict)
 
 
 def _clusters(parts: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -106,36 +117,44 @@ class _Splits:
 
 
 def _string_together(
-    pieces: Sequence[Path], out: Path, vocab_size: int, context: StageContext
+    pieces: Sequence[Path], out: Path, vocab_size: int, domains: bool, context: StageContext
 ) -> dict[str, Split]:
-    """Write every shard and the table of documents from the pieces, in order."""
+    """Write every shard and the table of documents from the pieces, in order; with the domain where pieces have it."""
+    extra = [DOMAIN] if domains else []
+    schema = DOCUMENTS_SCHEMA
+    for name in extra:
+        schema = schema.append(pa.field(name, pa.string()))
     with (
         context.reporter.task("writing shards", len(pieces), "parts") as task,
         atomic_path(out / DOCUMENTS_FILE) as table,
-        pq.ParquetWriter(table, DOCUMENTS_SCHEMA, compression="zstd") as documents,
+        pq.ParquetWriter(table, schema, compression="zstd") as documents,
         _Splits(out, vocab_size) as splits,
     ):
         for piece in pieces:
             for batch in _piece_batches(piece):
                 values, ends = batch["tokens"].values.to_numpy(), batch["tokens"].offsets.to_numpy()
                 names, langs, sizes = (batch[name].to_pylist() for name in ("shard", "lang", "bytes"))
+                of_domain = batch[DOMAIN].to_pylist() if domains else [""] * len(names)
                 index = []
-                for shard, lang, size, start, end in zip(
-                    names, langs, sizes, ends[:-1], ends[1:], strict=True
+                for shard, lang, domain, size, start, end in zip(
+                    names, langs, of_domain, sizes, ends[:-1], ends[1:], strict=True
                 ):
                     split = splits[shard]
                     index.append(split.writer.add(values[start:end]))
                     split.documents += 1
                     split.bytes += size
                     split.tokens += int(end - start)
-                    split.tokens_by_language[lang] = split.tokens_by_language.get(lang, 0) + int(end - start)
-                columns = {name: batch[name] for name in ("shard", *DOCUMENT_COLUMNS, "bytes")}
+                    for counts, key, amount in (
+                        (split.tokens_by_language, lang, int(end - start)),
+                        (split.tokens_by_domain, domain, int(end - start)),
+                        (split.bytes_by_domain, domain, size),
+                    ):
+                        counts[key] = counts.get(key, 0) + amount
+                columns = {name: batch[name] for name in ("shard", *DOCUMENT_COLUMNS, *extra, "bytes")}
                 columns["index"] = pa.array(index, pa.int64())
                 columns["tokens"] = pa.array(ends[1:] - ends[:-1], pa.int64())
                 documents.write_batch(
-                    pa.record_batch(
-                        [columns[name] for name in DOCUMENTS_SCHEMA.names], schema=DOCUMENTS_SCHEMA
-                    )
+                    pa.record_batch([columns[name] for name in schema.names], schema=schema)
                 )
             task.advance()
     return {name: splits.open[name] for name in SPLITS if name in splits.open}
@@ -145,8 +164,10 @@ def run(config: ShardsConfig, context: StageContext) -> StageResult:
     """Encode `corpus` with `tokenizer` and write the `shards` output.
 
     Raises:
-        HainaError: no documents, none left for training, or a tokenizer without begin and end tokens.
+        HainaError: no documents, none left for training, a tokenizer without begin and end tokens, or a mixture that
+            does not fit the documents.
     """
+    mixture = read_mixture(config.mixture)
     parts = document_parts(context.input("corpus"))
     folder = context.input("tokenizer")
     tokenizer = TokenizerFile(folder)
@@ -159,11 +180,11 @@ def run(config: ShardsConfig, context: StageContext) -> StageResult:
     pieces = [context.scratch / "pieces" / f"{part.stem}.arrow" for part in parts]
     LocalExecutor(context.workers, context.reporter).map(
         encode_part,
-        [Part(part, folder, held_out_file) for part in parts],
+        [Part(part, folder, held_out_file, mixture) for part in parts],
         pieces,
         description="encoding documents",
     )
-    splits = _string_together(pieces, out, tokenizer.vocab_size, context)
+    splits = _string_together(pieces, out, tokenizer.vocab_size, mixture is not None, context)
     if TRAIN not in splits:
         raise HainaError(
             "shards: no documents are left to train on", "lower shards.validation_fraction or bring more text"
@@ -185,6 +206,16 @@ def run(config: ShardsConfig, context: StageContext) -> StageResult:
                 lang: round(tokens / train.tokens, 6)
                 for lang, tokens in sorted(train.tokens_by_language.items())
             },
+            **(
+                {
+                    "mixture": {
+                        "by": mixture.by,
+                        "weights": token_weights(mixture, train.tokens_by_domain, train.bytes_by_domain),
+                    }
+                }
+                if mixture
+                else {}
+            ),
         },
     )
     documents = sum(split.documents for split in splits.values())

@@ -14,7 +14,8 @@ from haina.runtime.errors import HainaError
 from haina.runtime.files import atomic_path, read_json, write_json
 from haina.runtime.stage import StageContext, StageResult
 from haina.runtime.tokenizer_file import TokenizerFile
-from haina.shards import IndexedDataset, PackedLoader
+from haina.shards import IndexedDataset
+from haina.shards.mixture import open_loader
 from haina.train.config import TrainConfig
 from haina.train.evaluation import validation_windows
 from haina.train.hardware import Hardware, choose, in_use
@@ -75,8 +76,7 @@ def _trainer(
     checksums: dict[str, str],
 ) -> Trainer:
     shards = context.input("shards")
-    train_tokens = IndexedDataset(shards / "train")
-    loader = PackedLoader(train_tokens, config.sequence_length, config.micro_batch_size, context.seed)
+    loader = open_loader(shards, config.sequence_length, config.micro_batch_size, context.seed)
     validation = {}
     for prefix in sorted(path.with_suffix("") for path in shards.glob(f"{VALIDATION_PREFIX}*.idx")):
         held_out = IndexedDataset(prefix).tokens
@@ -95,6 +95,8 @@ def _trainer(
         "shards": checksums,
         "seed": context.seed,
     }
+    if mixture := read_json(shards / "shards.json").get("mixture"):
+        identity["mixture"] = mixture
     return Trainer(
         model,
         build_optimizer(model, config),

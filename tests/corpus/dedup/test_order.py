@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from haina.corpus.dedup.flow import Flow
-from haina.corpus.dedup.layout import Layout, layout_of
+from haina.corpus.dedup.layout import Layout, default_partitions, layout_of
 from haina.corpus.dedup.order import order_steps, read_numbers
 from haina.corpus.dedup.sources import MemoryBlock, MemorySource, Source
 from haina.runtime.errors import HainaError
@@ -58,6 +58,16 @@ def test_ranks_are_places_in_the_sorted_order(
 def test_a_partition_with_other_rows_than_it_said_is_named(tmp_path: Path) -> None:
     with pytest.raises(HainaError, match="partition 0 of the documents has 2 rows"):
         ranks(tmp_path, [[(1, 1), (2, 2)]], Layout((3,), 1, 32))
+
+
+def test_partitions_follow_the_documents_and_what_is_compared() -> None:
+    assert [default_partitions(count, exact=False) for count in (0, 400_000, 400_001, 10**8)] == [
+        1,
+        1,
+        2,
+        250,
+    ]
+    assert [default_partitions(count, exact=True) for count in (0, 50_000, 50_001, 10**8)] == [1, 1, 2, 2000]
 
 
 def test_numbers_grow_beyond_32_bits_with_the_documents() -> None:

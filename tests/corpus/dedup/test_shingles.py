@@ -247,3 +247,11 @@ def test_hashes_do_not_change() -> None:
         "0x6bd18da62cf6c5c3",
         "0x8d60dc06476723ce",
     ]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "width"), [([], 1), ([0, 4], 1), ([-1, 3], 1), ([0, 2, 1], 1), ([0, 3], 0)]
+)
+def test_offsets_outside_of_the_data_are_refused(offsets: list[int], width: int) -> None:
+    with pytest.raises(ValueError, match=r"offsets|shingle"):
+        shingle_sets(np.zeros(3, dtype=np.uint8), np.array(offsets, dtype=np.int64), width)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from haina.corpus.blocks import plan_blocks
 from haina.corpus.repeats import blocks
 from haina.corpus.repeats.config import LEVELS, Level, RepeatsConfig, read_config
 from haina.corpus.repeats.find import find_repeats, partition_of, plan_partitions
@@ -241,7 +242,7 @@ def test_large_row_groups_are_shared_out(tmp_path: Path) -> None:
     documents = [(f"d{number}", _random_words(400, number)) for number in range(60)]
     documents += [(f"again{number}", text) for number, (_, text) in enumerate(documents)]
     (path,) = write_parts(tmp_path, documents, 1)
-    found, size = blocks.plan_blocks([path], 20_000)
+    found, size = plan_blocks([path], 20_000)
     assert size > 60_000
     assert len(found) >= 4
     assert sum(block.rows for block in found) == 120

@@ -61,9 +61,13 @@ def test_many_short_lines_find_room() -> None:
     assert len(units("a\n" * 5000, "line")) == 5000
 
 
-few = st.lists(st.integers(0, 3), max_size=60).map(
-    lambda values: np.array(values, dtype=np.uint64) * np.uint64(1 << 60)
+values_of_few = st.one_of(
+    st.lists(st.integers(0, 3), max_size=60),
+    st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.integers(2, 20)).map(
+        lambda pair: pair[0] * pair[1]
+    ),
 )
+few = values_of_few.map(lambda values: np.array(values, dtype=np.uint64) * np.uint64(1 << 60))
 
 
 @given(few, st.integers(1, 24))

@@ -27,8 +27,8 @@ from haina.corpus.characters import HAN_RANGES
 # Classes of folded characters. MARK has a combining class (it is put in canonical order), CONTINUE is a mark
 # without; both belong to the run they follow and are nothing elsewhere. SEQUENCE: folded form in `sequences`. APART:
 # the same, but it holds a separator or Han character (`½`, `㈱`), and no run goes on into it or out of it: `2½` is
-# three tokens.
-NOTHING, IGNORED, MARK, CONTINUE, LETTER, HAN, SEQUENCE, APART = range(8)
+# three tokens. An entry of NOTHING is 0, and none is above HAN: the kernel for Han text counts on both.
+NOTHING, IGNORED, MARK, CONTINUE, LETTER, SEQUENCE, APART, HAN = range(8)
 # Above the last Han range are only variation selectors and tags (ignored), private use and unassigned planes.
 TABLE_SIZE = 0x32400
 IGNORED_PLANE = (0xE0000, 0xE1000)

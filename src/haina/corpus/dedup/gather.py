@@ -30,7 +30,7 @@ from haina.corpus.dedup.sources import Source
 from haina.runtime.executor import Buckets
 
 HEADER = 4
-_SETS_AT_ONCE = 2048
+_SHINGLES_AT_ONCE = 1 << 22
 _PAIRS_AT_ONCE = 1 << 20
 
 
@@ -172,13 +172,16 @@ def send_members(
 
 
 def _payloads(source: Source, moved: npt.NDArray[np.int64], config: ClusterConfig) -> Any:
-    """Rows with their payload bytes and where they begin, a few thousand at a time."""
+    """Rows with their payload bytes and where they begin, some tens of megabytes at a time."""
     if config.exact:
-        for first in range(0, len(moved), _SETS_AT_ONCE):
-            chosen = moved[first : first + _SETS_AT_ONCE]
+        # Pages have a thousand shingles, books a million: the next piece is cut by the size of the last.
+        count = 64
+        while len(moved):
+            chosen, moved = moved[:count], moved[count:]
             shingles, starts = source.shingle_sets(chosen)
             flat = np.ascontiguousarray(shingles, dtype="<u8").view(np.uint8)
             yield chosen, flat, np.asarray(starts, dtype=np.int64) * 8
+            count = max(1, min(2 * count, count * _SHINGLES_AT_ONCE // max(1, len(shingles))))
         return
     start = 0
     for block in source.blocks():

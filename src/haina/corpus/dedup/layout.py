@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from haina.corpus.dedup.sorting import NARROW_BITS, WIDE_BITS, none_of
 
-DOCUMENTS_PER_PARTITION = 400_000
+SIGNATURES_PER_PARTITION = 400_000
+SETS_PER_PARTITION = 50_000
 
 
-def default_partitions(documents: int) -> int:
-    """Partitions so that the working set of a task stays within some 300 MB."""
-    return max(1, -(-documents // DOCUMENTS_PER_PARTITION))
+def default_partitions(documents: int, exact: bool = True) -> int:
+    """Partitions so that the working set of a task stays within some 300 MB, at a thousand shingles a document."""
+    return max(1, -(-documents // (SETS_PER_PARTITION if exact else SIGNATURES_PER_PARTITION)))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -75,7 +75,9 @@ def decode_threes(typing_context: Any, array: Any, place: Any, most: Any, codes:
         # Byte 64 is the first of the second operand, zero.
         picks = [3 * lane + byte if byte < 3 else BLOCK for lane in range(THREES) for byte in range(4)]
         index = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), picks)
-        words = builder.bitcast(builder.shuffle_vector(content, ir.Constant(narrow, [0] * BLOCK), index), vector)
+        words = builder.bitcast(
+            builder.shuffle_vector(content, ir.Constant(narrow, [0] * BLOCK), index), vector
+        )
 
         def every(value: int) -> Any:
             return ir.Constant(vector, [value] * THREES)
@@ -92,7 +94,8 @@ def decode_threes(typing_context: Any, array: Any, place: Any, most: Any, codes:
         kept = builder.bitcast(builder.trunc(keep, ir.IntType(THREES)), ir.VectorType(ir.IntType(1), THREES))
         zero = context.get_constant(types.int64, 0)
         stored = builder.store(
-            builder.select(kept, code, every(ord(" "))), _pointer(context, builder, codes, [target, zero], vector)
+            builder.select(kept, code, every(ord(" "))),
+            _pointer(context, builder, codes, [target, zero], vector),
         )
         stored.align = 1
         return count

@@ -17,7 +17,7 @@ from numba import njit
 from haina.corpus.dedup.folding import load_folding
 from haina.corpus.dedup.runs import MULTIPLY_1
 from haina.corpus.dedup.scan import MOST_TOKENS, MULTIPLY_2, scan, whole_vectors
-from haina.corpus.dedup.shingles import add_to_key, finish_key, shingle_hashes
+from haina.corpus.dedup.shingles import add_to_key, checked, finish_key, shingle_hashes
 
 EMPTY = np.uint32(0xFFFFFFFF)
 MULTIPLY_32 = 0x85EBCA6B
@@ -220,6 +220,7 @@ def signatures_batch(
     data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], width: int, permutations: int
 ) -> Signatures:
     """Signatures, sizes and keys of documents: document d is `data[offsets[d]:offsets[d + 1]]`."""
+    data, offsets = checked(data, offsets, width)
     count = len(offsets) - 1
     values = np.full((count, permutations), EMPTY, dtype=np.uint32)
     sizes = np.zeros(count, dtype=np.int64)

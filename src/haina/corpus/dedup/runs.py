@@ -56,10 +56,12 @@ def put(
     end: int,
 ) -> None:
     """One token at place `count`."""
-    hashes[count] = hashed
+    # An unsigned index spares the question whether it counts from the end.
+    index = np.uint64(count)
+    hashes[index] = hashed
     if starts is not None and ends is not None:
-        starts[count] = start
-        ends[count] = end
+        starts[index] = start
+        ends[index] = end
 
 
 @njit(nogil=True, cache=True)  # pragma: no cover - compiled
@@ -158,13 +160,16 @@ def next_run(  # noqa: PLR0912 - a branch a class of character
     end: int,
     table: npt.NDArray[np.uint32],
     sequences: npt.NDArray[np.uint32],
+    marks: npt.NDArray[np.uint32],
     hashes: npt.NDArray[np.uint64],
     starts: npt.NDArray[np.int64] | None,
     ends: npt.NDArray[np.int64] | None,
     count: int,
 ) -> tuple[int, int]:
-    """`scan.scan` of any text, for at least one character and until no run is open; hashes are not mixed yet."""
-    marks = np.empty(MOST_MARKS, dtype=np.uint32)
+    """`scan.scan` of any text, for at least one character and until no run is open; hashes are not mixed yet.
+
+    `marks` (uint32 [MOST_MARKS]) is scratch: to allocate it here would cost as much as a short run.
+    """
     waiting = 0
     inside = False
     state, word, filled = np.uint64(SEED), np.uint64(0), np.uint64(0)

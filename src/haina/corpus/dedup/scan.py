@@ -14,9 +14,27 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from haina.corpus.dedup.folding import CLASS_SHIFT, CODE, HAN, NOTHING
-from haina.corpus.dedup.machine import BLOCK, THREES, ascii_masks, decode_threes, leading_zeros, load64, trailing_zeros
-from haina.corpus.dedup.runs import HAN_SEED, MULTIPLY_1, SEED, absorb, decode, entry_of, next_run, put
+from haina.corpus.dedup.folding import CLASS_SHIFT, HAN, NOTHING
+from haina.corpus.dedup.machine import (
+    BLOCK,
+    THREES,
+    ascii_masks,
+    decode_threes,
+    leading_zeros,
+    load64,
+    trailing_zeros,
+)
+from haina.corpus.dedup.runs import (
+    HAN_SEED,
+    MOST_MARKS,
+    MULTIPLY_1,
+    SEED,
+    absorb,
+    decode,
+    entry_of,
+    next_run,
+    put,
+)
 
 MULTIPLY_2 = 0xD6E8FEB86659FD93
 # A scan stops when fewer places are left: a block of 64 bytes gives 32 tokens at most, a character fewer, and what
@@ -25,6 +43,7 @@ MOST_TOKENS = 64
 # A word of eight bytes may begin at the last byte of a block.
 _REACH = BLOCK + 8
 _LOWER = 0x2020202020202020
+_HAN = HAN << CLASS_SHIFT
 _ONES = 0xFFFFFFFFFFFFFFFF
 
 
@@ -46,60 +65,57 @@ def _mix_hashes(hashes: npt.NDArray[np.uint64], first: int, last: int) -> None:
         hashes[index] = state ^ (state >> np.uint64(29))
 
 
-@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+@njit(nogil=True, cache=True, inline="always")  # pragma: no cover - compiled
 def _low_bits(count: int) -> np.uint64:
     """A mask of the `count` lowest of 64 bits."""
     return np.uint64(_ONES) if count >= BLOCK else (np.uint64(1) << np.uint64(count)) - np.uint64(1)
 
 
-@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+@njit(nogil=True, cache=True, inline="always")  # pragma: no cover - compiled
 def _han(
     data: npt.NDArray[np.uint8],
     base: int,
     place: int,
     end: int,
     table: npt.NDArray[np.uint32],
-    codes: npt.NDArray[np.uint32],
+    entries: npt.NDArray[np.uint32],
     hashes: npt.NDArray[np.uint64],
     starts: npt.NDArray[np.int64] | None,
     ends: npt.NDArray[np.int64] | None,
     count: int,
 ) -> tuple[int, int]:
-    """Tokens of three-byte characters from `place` on, as long as they are Han or separate; `codes` is scratch."""
+    """Tokens of three-byte characters from `place` on, as long as they are Han or separate; `entries` is scratch."""
     room = len(hashes) - MOST_TOKENS
-    while place + BLOCK <= len(data) and count < room:
-        found = decode_threes(data, place, min(THREES, (end - place) // 3), codes)
-        before = count
-        other = np.uint32(0)
-        for index in range(THREES):
-            entry = table[codes[index]]
-            kind = entry >> np.uint32(CLASS_SHIFT)
-            # What separates is put there too and overwritten by the next token: cheaper than a branch.
-            hashed = np.uint64(HAN_SEED) ^ np.uint64(entry & np.uint32(CODE))
-            start = place + 3 * index - base
-            put(hashes, starts, ends, count, hashed, start, start + 3)
-            is_han = kind == HAN
-            count += is_han
-            other |= kind ^ (np.uint32(HAN) * np.uint32(is_han))
+    while place < end and place + BLOCK <= len(data) and count < room:
+        found = decode_threes(data, place, min(THREES, (end - place) // 3), entries)
+        for index in range(np.uint64(THREES)):
+            entries[index] = table[entries[index]]
+        other = False
+        for index in range(np.uint64(THREES)):
+            other |= np.uint32(0) < entries[index] < np.uint32(_HAN)
+        taken = found
         if other:
-            # One of them is neither: up to there, one by one.
-            count = before
-            for index in range(found):
-                entry = table[codes[index]]
-                kind = entry >> np.uint32(CLASS_SHIFT)
-                if kind not in (HAN, NOTHING):
-                    return place + 3 * index, count
-                hashed = np.uint64(HAN_SEED) ^ np.uint64(entry & np.uint32(CODE))
-                start = place + 3 * index - base
-                put(hashes, starts, ends, count, hashed, start, start + 3)
-                count += kind == HAN
-        place += 3 * found
-        if found < THREES:
+            taken = 0
+            while entries[taken] == 0 or entries[taken] >= _HAN:
+                taken += 1
+            entries[taken:] = 0
+        for index in range(np.uint64(THREES)):
+            # What separates is put there too and overwritten by the next token: cheaper than a branch.
+            hashed = np.uint64(HAN_SEED ^ _HAN) ^ np.uint64(entries[index])
+            start = place + 3 * np.int64(index) - base
+            put(hashes, starts, ends, count, hashed, start, start + 3)
+            count += entries[index] >= np.uint32(_HAN)
+        place += 3 * taken
+        # One ASCII separator, a line end most of all, does not end the stretch.
+        byte = data[np.uint64(place)]
+        skipped = int((place < end) & (byte < 0x80) & (table[byte] == 0))
+        place += skipped
+        if taken < THREES and not skipped:
             break
     return place, count
 
 
-@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+@njit(nogil=True, cache=True, inline="always")  # pragma: no cover - compiled
 def _words(
     data: npt.NDArray[np.uint8],
     base: int,
@@ -130,7 +146,7 @@ def _words(
     return count
 
 
-@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+@njit(nogil=True, cache=True, inline="always")  # pragma: no cover - compiled
 def _block(
     data: npt.NDArray[np.uint8], place: int, end: int, table: npt.NDArray[np.uint32]
 ) -> tuple[np.uint64, int, bool]:
@@ -174,12 +190,13 @@ def scan(
     """
     begin = count
     room = len(hashes) - MOST_TOKENS
-    codes = np.empty(THREES, dtype=np.uint32)
+    entries = np.empty(THREES, dtype=np.uint32)
+    marks = np.empty(MOST_MARKS, dtype=np.uint32)
     while place < end and count < room:
         is_open = True
         if place + _REACH <= len(data):
             if data[place] >= 0x80:
-                place, count = _han(data, base, place, end, table, codes, hashes, starts, ends, count)
+                place, count = _han(data, base, place, end, table, entries, hashes, starts, ends, count)
                 if place >= end or count >= room:
                     break
             if data[place] < 0x80 and place + _REACH <= len(data):
@@ -187,6 +204,8 @@ def scan(
                 count = _words(data, base, place, letters, hashes, starts, ends, count)
                 place += step
         if is_open:
-            place, count = next_run(data, base, place, end, table, sequences, hashes, starts, ends, count)
+            place, count = next_run(
+                data, base, place, end, table, sequences, marks, hashes, starts, ends, count
+            )
     _mix_hashes(hashes, begin, count)
     return place, count

@@ -81,9 +81,28 @@ def _tokenize(
     return hashes[:count], starts[:count], ends[:count], documents
 
 
+def checked(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], width: int = 1
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Both as the kernels, which check nothing, may have them: read-only, so that one compiled form serves all callers.
+
+    Raises:
+        ValueError: offsets fall, or lie outside of the data, or a shingle has no token.
+    """
+    data = np.ascontiguousarray(data, dtype=np.uint8).view()
+    offsets = np.ascontiguousarray(offsets, dtype=np.int64).view()
+    if len(offsets) == 0 or offsets[0] < 0 or offsets[-1] > len(data) or np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError(f"offsets must rise from 0 or more to {len(data)} or less")
+    if width < 1:
+        raise ValueError(f"a shingle has one token or more, not {width}")
+    data.setflags(write=False)
+    offsets.setflags(write=False)
+    return data, offsets
+
+
 def tokenize_batch(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> Tokens:
     """Tokens of documents that lie one after the other: document d is `data[offsets[d]:offsets[d + 1]]`."""
-    return Tokens(*_tokenize(data, offsets, *load_folding()))
+    return Tokens(*_tokenize(*checked(data, offsets), *load_folding()))
 
 
 def tokens_of(text: str) -> npt.NDArray[np.uint64]:
@@ -162,7 +181,7 @@ def _shingle_sets(
 
 def shingle_sets(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], width: int) -> ShingleSets:
     """Sets of shingle hashes of documents: document d is `data[offsets[d]:offsets[d + 1]]`."""
-    return ShingleSets(*_shingle_sets(data, offsets, *load_folding(), width))
+    return ShingleSets(*_shingle_sets(*checked(data, offsets, width), *load_folding(), width))
 
 
 @njit(nogil=True, cache=True)  # pragma: no cover - compiled

@@ -35,26 +35,31 @@ from haina.corpus.dedup.write import (
 )
 from haina.corpus.documents import part_name
 from haina.runtime.errors import HainaError
+from haina.runtime.executor import Location, local_copy
 from haina.runtime.files import atomic_path, write_json
 from haina.runtime.stage import StageContext, StageResult
 
 SIMILARITY_EDGES = tuple(round(0.3 + 0.05 * step, 2) for step in range(15))
 
 
-def _gather(files: Sequence[Path], target: Path) -> None:
+def _gather(files: Sequence[Location], target: Path) -> None:
     """Tables of parts as one file, in order."""
     with (
         atomic_path(target) as temporary,
         pq.ParquetWriter(temporary, CLUSTERS_SCHEMA, compression="zstd") as writer,
     ):
-        for path in files:
-            with pq.ParquetFile(path) as file:
+        for location in files:
+            with local_copy(location) as path, pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=65536):
                     writer.write_batch(batch)
 
 
-def _count(files: Sequence[Path]) -> int:
-    return sum(pq.read_metadata(path).num_rows for path in files)
+def _count(files: Sequence[Location]) -> int:
+    total = 0
+    for location in files:
+        with local_copy(location) as path:
+            total += pq.read_metadata(path).num_rows
+    return total
 
 
 def _cluster_counts(clusters: Path) -> dict[str, Any]:
@@ -119,8 +124,9 @@ def run(config: DedupConfig, context: StageContext) -> StageResult:
     )
     verdicts = cluster_documents(executor, scratch / "compared", sources, settings)
 
+    home = context.pieces("dedup")
     documents, dropped, edits = (
-        [out / table / name for name in names] for table in ("documents", "dropped", "edits")
+        [home / table / name for name in names] for table in ("documents", "dropped", "edits")
     )
     pieces = [scratch / "clusters" / name for name in names]
     judged = [Judged(part, path) for part, path in zip(compared, verdicts, strict=True)]
@@ -135,6 +141,7 @@ def run(config: DedupConfig, context: StageContext) -> StageResult:
         executor.map(write_dropped_units, cut, dropped, description="dropped")
         executor.map(write_edits, cut, edits, description="edits")
 
+    context.collect("dedup")
     found = {
         "level": config.level,
         "threshold": config.threshold,

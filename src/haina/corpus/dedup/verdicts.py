@@ -30,6 +30,7 @@ from haina.corpus.dedup.layout import ClusterConfig, Layout
 from haina.corpus.dedup.order import read_numbers
 from haina.corpus.dedup.sorting import Index, Words, pair_width, read_rows, sort_rows, unpack_pairs
 from haina.corpus.dedup.verify import estimate_pairs, verify_pairs
+from haina.runtime.errors import HainaError
 from haina.runtime.executor import Buckets, iter_blocks, local_path
 
 METHODS = ("exact", "near")
@@ -122,7 +123,7 @@ def send_verdicts(
     kept = found.representative
 
     holders = read_rows(members, layout.partitions + partition, HEADER)
-    held = index.find(holders[:, 0])
+    held = _positions(index, holders[:, 0])
     weight = np.ones(len(ranks), dtype=np.int64)
     np.add.at(weight, held, holders[:, 3].astype(np.int64))
     cluster = np.zeros(len(ranks), dtype=np.int64)
@@ -169,6 +170,17 @@ def _copy_bytes(
         out[offsets[index] : offsets[index + 1]] = data[starts[index] : starts[index] + size]
 
 
+def _positions(index: Index, ranks: Words) -> npt.NDArray[np.int64]:
+    """Where documents of some ranks stand among those that moved."""
+    found = index.find(ranks)
+    if (found < 0).any():
+        raise HainaError(
+            "a document that has to be compared did not move to its component",
+            "a source gives other documents each time it is read: its files changed during the job; run it again",
+        )
+    return found
+
+
 def _compare(
     partition: int,
     words: Words,
@@ -184,8 +196,9 @@ def _compare(
     """Pairs of a partition as positions of documents, and their similarity."""
     left, right = unpack_pairs(read_rows(together, partition, pair_width(layout.bits)))
     # Positions fit 32 bits: a partition holds fewer documents than that.
-    rows = (index.find(left).astype(np.uint64) << np.uint64(32)) | index.find(right).astype(np.uint64)
-    del left, right
+    a, b = _positions(index, left), _positions(index, right)
+    rows = (a.astype(np.uint64) << np.uint64(32)) | b.astype(np.uint64)
+    del left, right, a, b
     rows = sort_rows(rows.reshape(-1, 1), [(0, 64)])
     pairs = _new((len(rows), 2), np.int64, folder)
     _as_pairs(rows, np.uint64(32), pairs)

@@ -1,9 +1,9 @@
 """Documents without what was said elsewhere.
 
 Comes in: the blocks of documents and their `repeats`. Goes out: `documents/` with all columns, `edits/` with what
-was cut, and `dropped/` with documents of which nothing was left; documents in = documents out + dropped. What the rule
-keeps is kept whole: where a repeated window overlaps a first occurrence, as in text that repeats itself, only the rest
-goes, so every repeated window still stands somewhere.
+was cut, and `dropped/` with documents of which nothing was left; documents in = documents out + dropped. A token goes
+when any repeated unit or window over it has its first occurrence elsewhere. That first occurrence comes earlier in
+(rank, position), and so does what it may repeat in turn: following it from any removed token ends at one that stays.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from haina.corpus.blocks import Block, read_rows
 from haina.corpus.documents import EDITS_SCHEMA, PREVIEW_CHARACTERS, part_name
-from haina.corpus.repeats.blocks import Block, read_rows
 from haina.corpus.repeats.config import RepeatsConfig
 from haina.corpus.repeats.find import Found
 from haina.corpus.repeats.remove import EDIT_UNITS, Removed, Span, remove_units
@@ -62,25 +62,6 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def without(spans: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What of `spans` lies outside `kept`; both in order, neither with overlaps."""
-    found = []
-    place = 0
-    for begin, end in spans:
-        start = begin
-        while place < len(kept) and kept[place][1] <= start:
-            place += 1
-        index = place
-        while index < len(kept) and kept[index][0] < end:
-            if kept[index][0] > start:
-                found.append((start, kept[index][0]))
-            start = max(start, kept[index][1])
-            index += 1
-        if start < end:
-            found.append((start, end))
-    return found
-
-
 @dataclass
 class _Cut:
     """What goes from a document, and the evidence of the first span."""
@@ -98,22 +79,16 @@ def _cuts(item: Cutting) -> dict[int, _Cut]:
         return cuts
     rows = table.column("row").to_numpy()
     starts, ends = table.column("start").to_numpy(), table.column("end").to_numpy()
-    stays = table.column("is_first").to_numpy(zero_copy_only=False) & (item.config.keep == "first")
     touched = np.unique(rows[gone])
     lows, highs = np.searchsorted(rows, touched), np.searchsorted(rows, touched, side="right")
     for row, low, high in zip(touched.tolist(), lows.tolist(), highs.tolist(), strict=True):
         own = slice(low, high)
-        pairs = list(zip(starts[own].tolist(), ends[own].tolist(), strict=True))
-        out = merged([pair for pair, goes in zip(pairs, gone[own].tolist(), strict=True) if goes])
-        kept = merged([pair for pair, stay in zip(pairs, stays[own].tolist(), strict=True) if stay])
-        spans = without(out, kept)
-        if spans:
-            first = low + int(np.argmax(gone[own]))
-            found = {
-                name: table.column(name)[first].as_py() for name in ("first_id", "first_start", "first_end")
-            }
-            evidence = f"{found['first_id']} {found['first_start']}-{found['first_end']}"
-            cuts[row] = _Cut([Span(*span) for span in spans], evidence)
+        goes = gone[own]
+        spans = merged(list(zip(starts[own][goes].tolist(), ends[own][goes].tolist(), strict=True)))
+        first = low + int(np.argmax(goes))
+        found = {name: table.column(name)[first].as_py() for name in ("first_id", "first_start", "first_end")}
+        evidence = f"{found['first_id']} {found['first_start']}-{found['first_end']}"
+        cuts[row] = _Cut([Span(*span) for span in spans], evidence)
     return cuts
 
 

@@ -1,55 +1,28 @@
-"""Documents of Parquet files in blocks of bounded size, and the order in which documents count.
+"""The texts of a block as tokens, and the order in which documents count.
 
-Comes in: Parquet files with `id` and `text`. Goes out: blocks, each a run of rows that one task works on; a block's
-texts as batches of UTF-8 without Python strings, documents longer than a batch in pieces; and the rank of its
-documents. Blocks depend on the files alone, never on who works on them.
+Comes in: a block of documents. Goes out: its texts as batches of UTF-8 without Python strings, documents longer than a
+batch in pieces; and the rank of its documents.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from haina.corpus.blocks import Block, packed_strings, read_rows
 from haina.corpus.dedup.shingles import Tokens, tokenize_batch
 from haina.corpus.repeats.config import Level
 from haina.corpus.repeats.units import units_batch
-from haina.runtime.errors import HainaError, os_errors_about
+from haina.runtime.errors import HainaError
 
 BATCH_BYTES = 8 << 20
-_READ_ROWS = 1024
 # A piece of a long document ends behind a line end or, for windows, a blank: no token reaches over either.
 _CUT_SEARCH = 1 << 20
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows that one task works on.
-
-    Attributes:
-        number: 0 for the first block of all.
-        path: Parquet file.
-        groups: its row groups, `groups[0]` to `groups[1]`.
-        skip: rows of them before the first of the block.
-        rows: how many the block has.
-        first: number of its first document among all.
-    """
-
-    number: int
-    path: Path
-    groups: tuple[int, int]
-    skip: int
-    rows: int
-    first: int
 
 
 class Piece(NamedTuple):
@@ -76,132 +49,6 @@ class TokenBatch(NamedTuple):
     offsets: npt.NDArray[np.int64]
     tokens: Tokens
     pieces: npt.NDArray[np.int64]
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    with os_errors_about(path):
-        path.open("rb").close()
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise HainaError(
-            f"{path}: not readable as Parquet ({str(error).splitlines()[0]})", "check the file"
-        ) from error
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _check_columns(path: Path, schema: pa.Schema, priority: str) -> None:
-    for name in ("id", "text", *([priority] if priority else [])):
-        if name not in schema.names:
-            raise HainaError(
-                f"{path}: no column `{name}` (it has {', '.join(schema.names)})", "name the columns so"
-            )
-    for name in ("id", "text"):
-        if not _is_text(schema.field(name).type):
-            raise HainaError(
-                f"{path}: column `{name}` holds {schema.field(name).type}, not strings", "convert it"
-            )
-    if priority:
-        kind = schema.field(priority).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise HainaError(
-                f"{path}: column `{priority}` holds {kind}, not numbers", "name another as priority"
-            )
-
-
-def _text_bytes(file: pq.ParquetFile, group: int) -> int:
-    found = file.metadata.row_group(group)
-    for index in range(found.num_columns):
-        column = found.column(index)
-        if column.path_in_schema == "text":
-            return int(column.total_uncompressed_size)
-    return int(found.total_byte_size)
-
-
-def plan_blocks(paths: Sequence[Path], block_bytes: int, priority: str = "") -> tuple[list[Block], int]:
-    """Blocks of about `block_bytes` of text, in the order of the files; and the bytes of text in all, as Parquet
-    counts them.
-
-    Raises:
-        HainaError: a file is missing or no Parquet, or lacks a column.
-    """
-    blocks: list[Block] = []
-    first = total = 0
-
-    def add(path: Path, low: int, high: int, skip: int, rows: int) -> None:
-        nonlocal first
-        if rows:
-            blocks.append(Block(len(blocks), path, (low, high), skip, rows, first))
-            first += rows
-
-    for path in paths:
-        with _open(path) as file:
-            _check_columns(path, file.schema_arrow, priority)
-            low = held = rows = 0
-            for group in range(file.num_row_groups):
-                size, count = _text_bytes(file, group), file.metadata.row_group(group).num_rows
-                total += size
-                if held + size > block_bytes:
-                    add(path, low, group, 0, rows)
-                    low, held, rows = group, 0, 0
-                shares = min(-(-size // block_bytes), count)
-                if shares > 1:
-                    cuts = [count * share // shares for share in range(shares + 1)]
-                    for begin, end in itertools.pairwise(cuts):
-                        add(path, group, group + 1, begin, end - begin)
-                    low, held, rows = group + 1, 0, 0
-                else:
-                    held, rows = held + size, rows + count
-            add(path, low, file.num_row_groups, 0, rows)
-    return blocks, total
-
-
-def read_rows(block: Block, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a block, in batches.
-
-    Raises:
-        HainaError: the file is damaged or has other rows than when the blocks were made.
-    """
-    skip, rows = block.skip, block.rows
-    with _open(block.path) as file:
-        try:
-            for batch in file.iter_batches(
-                batch_size=_READ_ROWS,
-                row_groups=list(range(*block.groups)),
-                columns=None if columns is None else list(columns),
-                use_threads=False,
-            ):
-                part = batch.slice(min(skip, batch.num_rows), rows)
-                skip -= min(skip, batch.num_rows)
-                rows -= part.num_rows
-                if part.num_rows:
-                    yield part
-                if not rows:
-                    return
-        except (pa.ArrowException, OSError) as error:
-            raise HainaError(
-                f"{block.path}: not readable as Parquet ({str(error).splitlines()[0]})", "check the file"
-            ) from error
-    raise HainaError(
-        f"{block.path}: {rows} rows fewer than before", "do not change the input while it is read"
-    )
-
-
-def packed_strings(column: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """UTF-8 of a column of strings and where each begins (int64 [rows + 1]); null counts as empty. No copy of the
-    text."""
-    column = column.cast(pa.large_string())
-    if column.null_count:
-        column = pc.fill_null(column, "")
-    _, offsets, data = column.buffers()
-    places = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
-    raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
-    return raw, places
 
 
 def ids_of(block: Block) -> list[str]:

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from haina.corpus.blocks import Block, plan_blocks
 from haina.corpus.documents import part_name
-from haina.corpus.repeats.blocks import Block, ids_of, plan_blocks, rank_keys, ranks, token_batches
+from haina.corpus.repeats.blocks import ids_of, rank_keys, ranks, token_batches
 from haina.corpus.repeats.config import RepeatsConfig
 from haina.corpus.repeats.messages import Message, as_occurrences, message_of
 from haina.corpus.repeats.rows import write_rows, write_units

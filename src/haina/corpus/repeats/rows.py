@@ -20,15 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
-from haina.corpus.repeats.blocks import (
-    Block,
-    ids_of,
-    packed_strings,
-    rank_keys,
-    ranks,
-    read_rows,
-    token_batches,
-)
+from haina.corpus.blocks import Block, packed_strings, read_rows
+from haina.corpus.repeats.blocks import ids_of, rank_keys, ranks, token_batches
 from haina.corpus.repeats.config import RepeatsConfig
 from haina.corpus.repeats.messages import Message, as_occurrences
 from haina.corpus.repeats.scanner import Scanner

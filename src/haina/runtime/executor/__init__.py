@@ -25,6 +25,7 @@ from haina.runtime.executor.locations import (
     exists,
     local_copy,
     local_path,
+    remove_folder,
     size,
     write_file,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "local_copy",
     "local_path",
     "read_exchange",
+    "remove_folder",
     "size",
 ]
 

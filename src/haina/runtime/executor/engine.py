@@ -14,7 +14,7 @@ from typing import Any
 from haina.runtime.executor.identity import Identities
 from haina.runtime.executor.locations import (
     Location,
-    checksum,
+    checksum_if_readable,
     exists,
     remove_partials,
     size,
@@ -24,6 +24,8 @@ from haina.runtime.executor.run import Quarantined, Run
 from haina.runtime.executor.task import Call, ExchangeTask, MapTask, Outcome, Recovery
 from haina.runtime.files import fingerprint_bytes
 from haina.runtime.progress import Reporter
+
+_SAY_CHECKING = 2 << 30  # below that many bytes it is done before anybody asks
 
 
 class DurableExecutor(ABC):
@@ -163,25 +165,36 @@ class DurableExecutor(ABC):
 
     # What is there already --------------------------------------------------------------------------------------
 
-    def _fault(self, output: Location) -> str:
-        """What is wrong with a finished file, in words; empty when nothing is."""
-        receipt = self._manifest.lines.get(str(output))
-        found = size(output)
-        if found is None:
-            return "missing"
-        if receipt is None:
-            return ""
-        if found != receipt.size:
-            return f"damaged ({found} bytes instead of {receipt.size})"
-        # What was read or written in this job is not read again on the off chance.
-        if str(output) in self._verified or checksum(output) == receipt.checksum:
-            return ""
-        return "damaged (other content)"
+    def _faults(self, outputs: Sequence[Location], description: str = "") -> list[str]:
+        """What is wrong with each finished file, in words; empty where nothing is."""
+        with ThreadPoolExecutor(max(1, min(16, len(outputs)))) as threads:
+            sizes = list(threads.map(size, outputs))
+        faults, unread = [], []
+        for number, (output, found) in enumerate(zip(outputs, sizes, strict=True)):
+            receipt = self._manifest.lines.get(str(output))
+            if found is None:
+                faults.append("missing")
+            elif receipt is not None and found != receipt.size:
+                faults.append(f"damaged ({found} bytes instead of {receipt.size})")
+            else:
+                faults.append("")
+                # What was read or written in this job is not read again on the off chance.
+                if receipt is not None and str(output) not in self._verified:
+                    unread.append(number)
+        total = sum(sizes[number] or 0 for number in unread)
+        if description and total > _SAY_CHECKING:
+            self.reporter.say(f"{description}: checking {len(unread)} finished files, {total / 1e9:,.1f} GB")
+        found_sums = self._checksums([outputs[number] for number in unread])
+        for number, content in zip(unread, found_sums, strict=True):
+            if content != self._manifest.lines[str(outputs[number])].checksum:
+                faults[number] = "damaged (other content)"
+        return faults
 
-    def _faults(self, outputs: Sequence[Location]) -> list[str]:
+    def _checksums(self, outputs: Sequence[Location]) -> list[str]:
+        """The checksum of each file, empty where it cannot be read."""
         # Threads: reading and hashing both leave the interpreter.
         with ThreadPoolExecutor(max(1, min(8, self._parallel()))) as threads:
-            return list(threads.map(self._fault, outputs))
+            return list(threads.map(checksum_if_readable, outputs))
 
     def _code(self, task: Callable[..., Any]) -> str:
         """What the code of a worker must be; empty when it cannot be another than this process's."""
@@ -207,7 +220,8 @@ class DurableExecutor(ABC):
                 f"{description}: {others} of {len(calls)} parts are of other settings or code and are made again"
             )
         whole = set()
-        for call, fault in zip(known, self._faults([call.output for call in known]), strict=True):
+        faults = self._faults([call.output for call in known], description)
+        for call, fault in zip(known, faults, strict=True):
             if fault:
                 self.reporter.say(f"{call.output}: {fault}; it is made again")
             else:

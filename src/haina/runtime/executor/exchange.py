@@ -28,7 +28,7 @@ from typing import IO, Any, Protocol
 import xxhash
 
 from haina.runtime.errors import HainaError, os_errors_about
-from haina.runtime.executor.locations import DamagedFile, Location, local_path
+from haina.runtime.executor.locations import DamagedFile, Location, local_path, size
 
 MAGIC = b"HAINAEX2"
 PIECE_BYTES = 1 << 20
@@ -80,7 +80,8 @@ class BucketWriter:
         """
         if not 0 <= partition < self.partitions:
             raise IndexError(f"partition {partition} of {self.partitions}")
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        view = view.cast("B") if view.nbytes else memoryview(b"")  # an empty array cannot be cast
         self._data[partition] += view
         self._lengths[partition].append(len(view))
         self._held += len(view) + _ADD_COST
@@ -104,11 +105,11 @@ class BucketWriter:
         self._held = 0
 
     def _runs(self, partition: int) -> Iterator[tuple[memoryview, array[int]]]:
-        for offset, size, adds in self._spilled[partition]:
+        for offset, held, adds in self._spilled[partition]:
             assert self._spill is not None
             self._spill.seek(offset)
-            block = memoryview(_read_all(self._spill, size + 8 * adds))
-            yield block[:size], array("Q", bytes(block[size:]))
+            block = memoryview(_read_all(self._spill, held + 8 * adds))
+            yield block[:held], array("Q", bytes(block[held:]))
         if self._lengths[partition]:
             yield memoryview(self._data[partition]), self._lengths[partition]
 
@@ -153,14 +154,14 @@ def _write_all(file: IO[bytes], data: Any) -> None:
         view = view[file.write(view) :]
 
 
-def _read_all(file: IO[bytes], size: int) -> bytes:
+def _read_all(file: IO[bytes], count: int) -> bytes:
     parts = []
-    while size:
-        part = file.read(size)
+    while count:
+        part = file.read(count)
         if not part:
             raise OSError("the spilled data is gone")
         parts.append(part)
-        size -= len(part)
+        count -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -188,22 +189,25 @@ class _Ranges:
             self._descriptor = os.open(self._path, os.O_RDONLY)
             self.size = os.fstat(self._descriptor).st_size
         else:
-            self.size = int(location.stat().st_size)
+            found = size(location)
+            if found is None:
+                raise FileNotFoundError(str(location))
+            self.size = found
             self._tail = location.fs.cat_file(location.path, start=max(self.size - _TAIL_BYTES, 0))
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, count: int) -> bytes:
         if self._path is not None:
-            data = os.pread(self._descriptor, size, offset)
-            while 0 < len(data) < size:  # one call gives 2 GiB at most
-                more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            data = os.pread(self._descriptor, count, offset)
+            while 0 < len(data) < count:  # one call gives 2 GiB at most
+                more = os.pread(self._descriptor, count - len(data), offset + len(data))
                 if not more:
                     break
                 data += more
             return data
         start = self.size - len(self._tail)
         if offset >= start:
-            return self._tail[offset - start : offset - start + size]
-        return bytes(self.location.fs.cat_file(self.location.path, start=offset, end=offset + size))
+            return self._tail[offset - start : offset - start + count]
+        return bytes(self.location.fs.cat_file(self.location.path, start=offset, end=offset + count))
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -240,12 +244,12 @@ def _pieces(location: Location, partition: int) -> Iterator[tuple[memoryview, by
             table = ranges.read(offset, pieces * _ENTRY.size)
             if len(table) != pieces * _ENTRY.size or check != _entry_sum(partition, offset, total, table):
                 raise damaged
-        for place, size, adds, check in _ENTRY.iter_unpack(table):
+        for place, held, adds, check in _ENTRY.iter_unpack(table):
             with os_errors_about(location):
-                block = ranges.read(place, size + 8 * adds)
-            if len(block) != size + 8 * adds or _sum(block) != check:
+                block = ranges.read(place, held + 8 * adds)
+            if len(block) != held + 8 * adds or _sum(block) != check:
                 raise damaged
-            yield memoryview(block)[:size], block[size:]
+            yield memoryview(block)[:held], block[held:]
     finally:
         ranges.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ def size(location: Location) -> int | None:
     path = local_path(location)
     with os_errors_about(location):
         try:
+            if path is None:
+                # A listing that fsspec remembers does not have what another machine wrote since.
+                location.fs.invalidate_cache(location.parent.path)
             return int((path or location).stat().st_size)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -88,10 +92,28 @@ def checksum(location: Location) -> str:
     return str(digest.hexdigest())
 
 
+def checksum_if_readable(location: Location) -> str:
+    """`checksum`, or nothing when the file cannot be read to its end."""
+    try:
+        return checksum(location)
+    except HainaError:
+        return ""
+
+
 def remove_file(location: Location) -> None:
     """Remove a file; nothing happens when it is not there."""
     with os_errors_about(location):
         (local_path(location) or location).unlink(missing_ok=True)
+
+
+def remove_folder(location: Location) -> None:
+    """Remove a folder and all in it; nothing happens when it is not there."""
+    path = local_path(location)
+    with os_errors_about(location):
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
+        elif location.fs.exists(location.path):
+            location.fs.rm(location.path, recursive=True)
 
 
 @contextmanager

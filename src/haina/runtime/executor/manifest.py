@@ -72,8 +72,9 @@ class Manifest:
 
     def _read_objects(self, folder: Location) -> None:
         if folder.exists():
-            for item in folder.iterdir():
-                self._take(item.read_bytes())
+            found = [item.path for item in folder.iterdir()]
+            for line in folder.fs.cat(found).values() if found else ():
+                self._take(line)
 
     def add(self, receipt: Receipt) -> None:
         """Record a finished output."""

@@ -17,9 +17,11 @@ from typing import Any
 from haina.runtime.errors import HainaError
 from haina.runtime.executor.engine import DurableExecutor
 from haina.runtime.executor.identity import code_of
-from haina.runtime.executor.locations import Location
+from haina.runtime.executor.locations import Location, checksum_if_readable
 from haina.runtime.executor.task import Call, Failed, Lost, Outcome, execute, unpack
 from haina.runtime.progress import Reporter, SilentProgress
+
+_CHECKS_AT_A_TIME = 1000
 
 
 def _ray() -> Any:
@@ -89,8 +91,17 @@ class RayExecutor(DurableExecutor):
     def _code(self, task: Callable[..., Any]) -> str:
         return code_of(task)
 
-    def _parallel(self) -> int:
-        return os.cpu_count() or 1
+    def _checksums(self, outputs: Sequence[Location]) -> list[str]:
+        # Where the files are near and many machines read: this one may be far from the store.
+        if not outputs:
+            return []
+        self._open(())
+        read = self._ray.remote(num_cpus=1)(checksum_if_readable)
+        found: list[str] = []
+        for start in range(0, len(outputs), _CHECKS_AT_A_TIME):
+            part = outputs[start : start + _CHECKS_AT_A_TIME]
+            found += self._ray.get([read.remote(output) for output in part])
+        return found
 
     def _free(self) -> int:
         # Asked each time: machines come and go.

@@ -1,0 +1,1 @@
+"""Data mixtures learned from small proxy runs: `fit_mixture(options)` and what it is made of."""
