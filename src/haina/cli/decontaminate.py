@@ -31,8 +31,8 @@ def decontaminate(
 
     Example: haina decontaminate corpus/documents --against ceval.zip --against mmlu.zip --out clean/
     """
+    from haina.corpus.blocks import parquet_files
     from haina.corpus.decontaminate.config import DecontaminateConfig
-    from haina.corpus.decontaminate.stage import parquet_files
     from haina.corpus.decontaminate.stage import run as run_decontaminate
     from haina.recipe.alone import run_alone
     from haina.runtime.files import read_json
@@ -43,7 +43,7 @@ def decontaminate(
         DecontaminateConfig(),
         {"decontaminated": out},
         inputs=benchmarks,
-        sources=parquet_files(existing(inputs)),
+        sources=tuple(parquet_files(existing(inputs))),
         workers=workers,
     )
     summary = read_json(out / "summary.json")

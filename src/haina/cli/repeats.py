@@ -12,7 +12,10 @@ from haina.cli.common import JsonOption, existing, human_bytes, print_json, prin
 
 def repeats(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN.parquet...", help="Documents with columns `id` and `text`.")
+        list[Path],
+        typer.Argument(
+            metavar="IN.parquet...", help="Documents with columns `id` and `text`; files or folders."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
     level: Annotated[
@@ -46,6 +49,7 @@ def repeats(
 
     Example: haina repeats documents/*.parquet --level substring --min-tokens 50 --out deduplicated
     """
+    from haina.corpus.blocks import parquet_files
     from haina.corpus.repeats.config import read_config
     from haina.corpus.repeats.run import run_repeats
     from haina.runtime.executor import LocalExecutor
@@ -55,7 +59,7 @@ def repeats(
         level=level, min_documents=min_documents, min_tokens=min_tokens, keep=keep, priority=priority
     )
     with LocalExecutor(workers, default_reporter()) as executor:
-        found = run_repeats(executor, existing(inputs), config, out, removal=removal)
+        found = run_repeats(executor, parquet_files(existing(inputs)), config, out, removal=removal)
     if json_output:
         print_json({**found, "out": str(out)})
         return

@@ -12,9 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from haina.cli.decontaminate import decontaminate as decontaminate_command
+from haina.corpus.blocks import parquet_files
 from haina.corpus.decontaminate import Item
 from haina.corpus.decontaminate.config import DecontaminateConfig
-from haina.corpus.decontaminate.stage import parquet_files, run
+from haina.corpus.decontaminate.stage import run
 from haina.runtime.errors import HainaError
 from haina.runtime.files import fingerprint_tree, read_json
 from haina.runtime.stage import StageContext
@@ -53,7 +54,7 @@ def decontaminate(corpus: Path, work: Path, workers: int = 1) -> Path:
     context = StageContext(
         work=work,
         inputs={"against-0": corpus / "own.jsonl"},
-        sources=parquet_files([corpus / "documents"]),
+        sources=tuple(parquet_files([corpus / "documents"])),
         workers=workers,
     )
     result = run(DecontaminateConfig(part_bytes=1), context)
@@ -105,7 +106,7 @@ def test_unusable_documents_are_named(corpus: Path) -> None:
     pq.write_table(pa.table({"text": [1]}), bad)
     with pytest.raises(HainaError, match="holds int64"):
         decontaminate(corpus, corpus / "work")
-    with pytest.raises(HainaError, match="no Parquet file"):
+    with pytest.raises(HainaError, match=r"no \*.parquet below"):
         parquet_files([corpus / "work"])
 
 

@@ -108,25 +108,6 @@ def _ids(batch: pa.RecordBatch, part: Part, row: int) -> list[str]:
     ]
 
 
-def parquet_files(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The Parquet files among some files and folders, those of a folder by name; a corpus folder's `documents/`.
-
-    Raises:
-        HainaError: a folder has none.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        folder = path / "documents" if (path / "documents").is_dir() else path
-        found = sorted(folder.glob("*.parquet"))
-        if not found:
-            raise HainaError(f"{path}: no Parquet file", "name documents, or a folder of them")
-        files += found
-    return tuple(files)
-
-
 def split_parts(paths: Sequence[Path], index: Path, part_bytes: int) -> list[Part]:
     """The row groups of all files in portions of about `part_bytes`; the same for any number of workers.
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from haina.corpus.blocks import parquet_files
 from haina.corpus.semantic.encoder import MOST_CHARACTERS
 from haina.runtime.errors import HainaError, os_errors_about
 
@@ -48,13 +49,7 @@ def input_parts(inputs: Sequence[Path]) -> list[Path]:
     """
     parts: list[Path] = []
     for path in inputs:
-        if path.is_dir():
-            found = sorted(path.rglob("*.parquet"))
-            if not found:
-                raise HainaError(f"{path}: no *.parquet in it", "name Parquet files, or a folder of them")
-            parts += found
-        else:
-            parts.append(path)
+        parts += parquet_files([path]) if path.is_dir() else [path]
     seen: set[Path] = set()
     for path in parts:
         if path.resolve() in seen:
