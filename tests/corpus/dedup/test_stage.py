@@ -161,6 +161,25 @@ def test_units_are_cut_where_a_better_one_stands_elsewhere(level: str, tmp_path:
     assert all(text(200 + n, n % 2 == 0, 40) in kept[f"d{n}"] for n in range(6))
 
 
+def test_containment_finds_what_was_cut(tmp_path: Path) -> None:
+    rows = []
+    for number in range(6):
+        body = text(300 + number, number % 2 == 0, 200)
+        cut = body[: len(body) * 6 // 10]
+        rows += [
+            {"id": f"{name}{number}", "text": value, "score.quality": 0.5, "date": None}
+            for name, value in (("whole", body), ("cut", cut))
+        ]
+    path = write(rows, tmp_path / "in.parquet")
+    whole = {f"whole{number}" for number in range(6)}
+    kept = {
+        row["id"]
+        for row in table(dedup(tmp_path / "c", path, measure="containment", threshold=0.9), "documents")
+    }
+    assert kept == whole
+    assert len(table(dedup(tmp_path / "j", path, threshold=0.7), "documents")) == 12
+
+
 def test_bad_input_is_named(tmp_path: Path) -> None:
     (tmp_path / "no.parquet").write_bytes(b"PAR1 nothing of the kind")
     with pytest.raises(HainaError, match=r"no\.parquet: not readable as Parquet"):

@@ -138,7 +138,7 @@ def band_steps(
     flow: Flow, sources: list[Source], ranks: Step, copies: Step, layout: Layout, config: ClusterConfig
 ) -> list[Step]:
     """Declare one exchange for each group of bands."""
-    banding = choose_banding(config.threshold, config.recall, config.permutations)
+    banding = choose_banding(config.candidate_threshold, config.recall, config.permutations)
     items = list(zip(sources, ranks.files, copies.files, strict=True))
     return [
         flow.step(

@@ -306,7 +306,7 @@ def candidate_step(flow: Flow, bands: list[Step], layout: Layout, config: Cluste
     found = [
         flow.step(
             f"pairs of {group.name}", send_candidates, range(layout.partitions),
-            shared=(group.files, layout, config.threshold), needs=[group], partitions=layout.partitions,
+            shared=(group.files, layout, config.candidate_threshold), needs=[group], partitions=layout.partitions,
         )
         for group in bands
     ]  # fmt: skip

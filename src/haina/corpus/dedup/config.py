@@ -21,6 +21,10 @@ class DedupConfig(BaseModel):
         le=1.0,
         description="Jaccard similarity of shingles from which a text is a near-duplicate, 0.3 to 1",
     )
+    measure: Literal["jaccard", "containment"] = Field(
+        "jaccard",
+        description="jaccard: shared of all shingles; containment: shared of the shorter text's, up to twice as long",
+    )
     level: Level = Field("document", description="what is compared: document, paragraph or sentence")
     recall: float = Field(
         0.995,

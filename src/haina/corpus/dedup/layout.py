@@ -20,7 +20,8 @@ class ClusterConfig:
     """How to cluster.
 
     Attributes:
-        threshold: smallest Jaccard similarity of a member and its representative.
+        threshold: smallest similarity of a member and its representative.
+        containment: similarity is the share of the smaller set that both have, instead of Jaccard; exact only.
         recall: share of the pairs at the threshold that shall meet in some band.
         permutations: values in a signature, at least 64.
         exact: verify pairs by their shingle sets; otherwise by signatures cut to 8 bits a value.
@@ -29,11 +30,17 @@ class ClusterConfig:
     """
 
     threshold: float = 0.7
+    containment: bool = False
     recall: float = 0.995
     permutations: int = 128
     exact: bool = True
     partitions: int = 16
     exchange_bytes: int = 16 << 30
+
+    @property
+    def candidate_threshold(self) -> float:
+        """Jaccard similarity down to which pairs are looked for: a set within one of twice its size has half."""
+        return self.threshold / 2 if self.containment else self.threshold
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,7 @@ def run(config: DedupConfig, context: StageContext) -> StageResult:
     )  # fmt: skip
     settings = ClusterConfig(
         threshold=config.threshold,
+        containment=config.measure == "containment",
         recall=config.recall,
         permutations=config.permutations,
         partitions=default_partitions(sum(part.block.rows for part in compared)),

@@ -207,7 +207,9 @@ def _compare(
     payload = _new(int(starts[-1]), np.uint64, folder)
     _copy_payloads(words, begin + HEADER, sizes, payload)
     if config.exact:
-        return pairs, verify_pairs(payload, starts, components, pairs, config.threshold)
+        return pairs, verify_pairs(
+            payload, starts, components, pairs, config.threshold, containment=config.containment
+        )
     width = -(-config.permutations // 8) * 8
     signatures = payload.view(np.uint8).reshape(-1, width)[:, : config.permutations]
     return pairs, estimate_pairs(signatures, pairs, config.threshold)
