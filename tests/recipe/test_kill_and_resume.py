@@ -63,27 +63,28 @@ def test_killed_at_random_moments(
     context: ForkServerContext, tmp_path: Path, tiny_pages: Path, tiny_settings: list[str]
 ) -> None:
     whole = tmp_path / "whole"
-    durations = []
-    for _ in range(2):
+    for _ in range(2):  # the first compiles
         shutil.rmtree(whole, ignore_errors=True)
-        start = time.monotonic()
         process = context.Process(target=_run, args=(tiny_settings, tiny_pages, whole))
         process.start()
         process.join()
-        durations.append(time.monotonic() - start)
         assert process.exitcode == 0
     expected = _contents(whole)
     assert "model/model.safetensors" in expected
     assert "corpus/documents/part-00000.parquet" in expected
 
     rng = random.Random(20231115)
-    # Spread over the run evenly, at random within each part, so that every stage is hit.
-    delays = [durations[1] * (trial + rng.random()) / TRIALS for trial in range(TRIALS)]
+    seconds = [record["seconds"] for record in RunFolder(whole).manifest()["stages"].values()]
+    # Every stage is hit equally often, at a random moment after it has begun.
+    begun = [trial * len(seconds) // TRIALS for trial in range(TRIALS)]
+    delays = [seconds[stage] * rng.random() for stage in begun]
 
     def attempt(trial: int) -> str:
         folder = tmp_path / f"trial-{trial}"
         process = context.Process(target=_run, args=(tiny_settings, tiny_pages, folder))
         process.start()
+        while process.is_alive() and len(_finished(folder)) < begun[trial]:
+            time.sleep(0.002)
         process.join(delays[trial])
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGKILL)
