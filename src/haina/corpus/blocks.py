@@ -67,7 +67,8 @@ def parquet_files(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file; one that is missing or damaged is a `HainaError` that names it."""
     with os_errors_about(path):
         path.open("rb").close()
     try:
@@ -129,7 +130,7 @@ def plan_blocks(paths: Sequence[Path], block_bytes: int, priority: str = "") -> 
             first += rows
 
     for path in paths:
-        with _open(path) as file:
+        with open_parquet(path) as file:
             _check_columns(path, file.schema_arrow, priority)
             columns = tuple(file.schema_arrow.names)
             low = held = rows = 0
@@ -158,7 +159,7 @@ def read_rows(block: Block, columns: Sequence[str] | None = None) -> Iterator[pa
         HainaError: the file is damaged or has other rows than when the blocks were made.
     """
     skip, rows = block.skip, block.rows
-    with local_copy(block.path) as path, _open(path) as file:
+    with local_copy(block.path) as path, open_parquet(path) as file:
         try:
             for batch in file.iter_batches(
                 batch_size=_READ_ROWS,
@@ -196,6 +197,6 @@ def packed_strings(column: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray
 
 def whole_file(number: int, path: Location, first: int) -> Block:
     """All rows of a file as one block, `first` of all documents before it."""
-    with local_copy(path) as here, _open(here) as file:
+    with local_copy(path) as here, open_parquet(here) as file:
         names = tuple(file.schema_arrow.names)
         return Block(number, path, names, (0, file.num_row_groups), 0, file.metadata.num_rows, first)

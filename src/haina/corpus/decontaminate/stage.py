@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from haina.corpus.blocks import open_parquet
 from haina.corpus.decontaminate.build import build_index
 from haina.corpus.decontaminate.config import DecontaminateConfig
 from haina.corpus.decontaminate.decide import METHODS
@@ -26,7 +27,7 @@ from haina.corpus.decontaminate.find import find_contamination
 from haina.corpus.decontaminate.index import Index, load_index, save_index
 from haina.corpus.decontaminate.items import Benchmarks, read_benchmarks
 from haina.corpus.documents import PREVIEW_CHARACTERS, part_name
-from haina.runtime.errors import HainaError, os_errors_about
+from haina.runtime.errors import HainaError
 from haina.runtime.files import atomic_path, write_json
 from haina.runtime.stage import StageContext, StageResult
 
@@ -70,19 +71,8 @@ class Writing:
     matches: Path
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    with os_errors_about(path):
-        path.open("rb").close()
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise HainaError(
-            f"{path}: not readable as Parquet ({str(error).splitlines()[0]})", "check the file"
-        ) from error
-
-
 def _batches(part: Part, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    with _open(part.path) as file:
+    with open_parquet(part.path) as file:
         try:
             yield from file.iter_batches(
                 BATCH_ROWS,
@@ -116,7 +106,7 @@ def split_parts(paths: Sequence[Path], index: Path, part_bytes: int) -> list[Par
     """
     parts: list[Part] = []
     for path in paths:
-        with _open(path) as file:
+        with open_parquet(path) as file:
             names = file.schema_arrow.names
             if "text" not in names:
                 raise HainaError(
@@ -171,7 +161,7 @@ def search_part(part: Part, output: Path) -> None:
 
 
 def _has_ids(path: Path) -> bool:
-    with _open(path) as file:
+    with open_parquet(path) as file:
         return "id" in file.schema_arrow.names
 
 
@@ -189,7 +179,7 @@ def write_documents(item: Writing, output: Path) -> None:
     """Task: the documents of a part without items, all columns."""
     taken = _contaminated(item)
     row = 0
-    with _open(item.part.path) as file:
+    with open_parquet(item.part.path) as file:
         schema = file.schema_arrow
     with pq.ParquetWriter(output, schema, compression="zstd") as writer:
         for batch in _batches(item.part, None):
@@ -303,7 +293,7 @@ def summarise(parts: Sequence[Part], out: Path, benchmarks: Benchmarks, index: I
     """Counts of documents, and by benchmark: items, those found, documents affected and an example."""
     documents_in = 0
     for part in parts:
-        with _open(part.path) as file:
+        with open_parquet(part.path) as file:
             documents_in += sum(file.metadata.row_group(group).num_rows for group in part.groups)
     kept, dropped = (
         sum(pq.read_metadata(path).num_rows for path in (out / name).glob("part-*.parquet"))
