@@ -152,6 +152,19 @@ def plan_blocks(paths: Sequence[Path], block_bytes: int, priority: str = "") -> 
     return blocks, total
 
 
+def _check_utf8(path: Location, batch: pa.RecordBatch) -> None:
+    """Parquet does not check that strings are UTF-8, and everything behind takes it for granted."""
+    for name in ("id", "text"):
+        if name in batch.schema.names:
+            try:
+                batch.column(name).validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise HainaError(
+                    f"{path}: column `{name}` holds a string that is no UTF-8",
+                    "repair the strings of that column",
+                ) from error
+
+
 def read_rows(block: Block, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a block, in batches.
 
@@ -167,6 +180,7 @@ def read_rows(block: Block, columns: Sequence[str] | None = None) -> Iterator[pa
                 columns=None if columns is None else list(columns),
                 use_threads=False,
             ):
+                _check_utf8(block.path, batch)
                 part = batch.slice(min(skip, batch.num_rows), rows)
                 skip -= min(skip, batch.num_rows)
                 rows -= part.num_rows

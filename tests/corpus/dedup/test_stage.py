@@ -193,6 +193,11 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(HainaError, match="no documents"):
         dedup(tmp_path / "w3", tmp_path / "empty.parquet")
+    raw = pa.array([b"\xed\xa0\x80 half a surrogate", "海纳百川".encode()], pa.binary())
+    strings = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+    pq.write_table(pa.table({"id": ["a", "b"], "text": strings}), tmp_path / "bytes.parquet")
+    with pytest.raises(HainaError, match="no UTF-8"):
+        dedup(tmp_path / "w5", tmp_path / "bytes.parquet")
     (tmp_path / "folder").mkdir()
     with pytest.raises(HainaError, match=r"no \*\.parquet"):
         dedup(tmp_path / "w4", tmp_path / "folder")
