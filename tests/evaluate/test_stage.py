@@ -17,7 +17,7 @@ from haina.runtime.errors import HainaError
 from haina.runtime.files import fingerprint_tree, read_json, write_json
 from haina.runtime.stage import StageContext
 from haina.runtime.tokenizer_file import TokenizerFile
-from haina.shards import write_indexed
+from haina.shards import ShardSet, write_arrays
 
 CONFIG: dict[str, Any] = {
     "samples": {"prompts": {"zh": ["海纳"], "en": ["The sea"]}, "max_tokens": 8},
@@ -34,16 +34,17 @@ def write_shards(folder: Path, model_folder: Path) -> Path:
         "validation-zh": [f"第{n}条河。" * (1 + n % 3) for n in range(60)],
         "validation-en": [f"River number {n}. " * (1 + n % 3) for n in range(50)],
     }
-    rows = []
+    rows, splits = [], {}
     for name, documents in texts.items():
         ids = [np.array([0, *tokenizer.encode(text), 1]) for text in documents]
-        write_indexed(folder / name, ids, np.dtype("<u2"))
+        splits[name] = ids
         rows += [
             {"shard": name, "index": index, "bytes": len(text.encode()), "tokens": len(tokens)}
             for index, (text, tokens) in enumerate(zip(documents, ids, strict=True))
         ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "documents.parquet")
-    write_json(folder / "shards.json", {"tokenizer": {"vocab_size": 261, "bos_id": 0, "eos_id": 1}})
+    described = {"fingerprint": "", "vocab_size": 261, "bos_id": 0, "eos_id": 1}
+    write_arrays(folder, splits, described, np.dtype("<u2"), documents_a_shard=30)
     return folder
 
 
@@ -71,7 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, inputs: dict[str, Path]) -> 
 
 def test_summary_says_what_was_measured(whole: Path, inputs: dict[str, Path]) -> None:
     summary = read_json(whole / "summary.json")
-    lengths = haina.evaluate.held_out.IndexedDataset(inputs["shards"] / "validation-zh").sequence_lengths
+    lengths = ShardSet.open(inputs["shards"], "validation-zh").lengths
     chosen = choose_documents(lengths, 40, 100_000)
     for label in ("bf16", "int4"):
         zh = summary["perplexity"][label]["zh"]
@@ -130,6 +131,9 @@ def test_a_model_without_int4_and_a_language_without_documents(
     for path in inputs["shards"].iterdir():
         if "-en" not in path.name:
             (shards / path.name).write_bytes(path.read_bytes())
+    description = read_json(shards / "shards.json")
+    del description["splits"]["validation-en"]
+    write_json(shards / "shards.json", description)
     given = {"shards": shards, "model": inputs["model"]}
     run(EvaluateConfig(**CONFIG), context(tmp_path / "work", given))
     summary = read_json(tmp_path / "work/out/evaluate/summary.json")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haina.model import ConcatenatedCache, ModelConfig, Transformer
+from haina.model.attention import segment_mask
 from haina.model.rotary import rotary_angles, rotate
 from haina.model.transformer import RMSNorm
 
@@ -123,3 +124,43 @@ def test_tied_model_shares_one_matrix():
     assert MODELS[2].lm_head.weight is MODELS[2].model.embed_tokens.weight
     untied = tiny(tied=False)
     assert untied.lm_head.weight is not untied.model.embed_tokens.weight
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, LENGTH - 1), min_size=0, max_size=5, unique=True),
+    heads=st.sampled_from([4, 2, 1]),
+)
+def test_documents_of_a_packed_row_do_not_see_each_other(cuts, heads):
+    """Logits and gradients of a row are those of its documents alone."""
+    model = MODELS[heads]
+    borders = [0, *sorted(cuts), LENGTH]
+    sizes = [stop - start for start, stop in itertools.pairwise(borders)]
+    positions = torch.cat([torch.arange(size) for size in sizes]).expand(2, -1)
+    segments = torch.cat([torch.full((size,), number) for number, size in enumerate(sizes)]).expand(2, -1)
+    packed = model(TOKENS, positions=positions, segments=segments)
+    alone = [model(TOKENS[:, start:stop]) for start, stop in itertools.pairwise(borders)]
+    torch.testing.assert_close(packed, torch.cat(alone, dim=1), rtol=2e-4, atol=2e-4)
+    head = model.model.layers[0].self_attn.q_proj.weight
+    (ours,) = torch.autograd.grad(packed.square().mean(), head)
+    (plain,) = torch.autograd.grad(torch.cat(alone, dim=1).square().mean(), head)
+    torch.testing.assert_close(ours, plain, rtol=2e-3, atol=2e-4 * float(plain.abs().max()))
+
+
+def test_padding_changes_nothing_and_gives_no_nan():
+    model = MODELS[2]
+    segments = torch.zeros(2, LENGTH, dtype=torch.int32)
+    segments[:, 15:] = -1
+    positions = torch.cat([torch.arange(15), torch.arange(LENGTH - 15)]).expand(2, -1)
+    logits = model(TOKENS, positions=positions, segments=segments)
+    assert bool(logits.isfinite().all())
+    torch.testing.assert_close(logits[:, :15], model(TOKENS[:, :15]), rtol=2e-4, atol=2e-4)
+
+
+def test_the_mask_is_the_one_that_batches_describe():
+    segments = torch.tensor([[0, 0, 1, 1, 1, -1], [0, 1, 1, 2, -1, -1]], dtype=torch.int32)
+    mask = segment_mask(segments)
+    assert mask.shape == (2, 1, 6, 6)
+    for row, query, key in itertools.product(range(2), range(6), range(6)):
+        visible = key <= query and segments[row, key] == segments[row, query]
+        assert bool(mask[row, 0, query, key]) == bool(visible)

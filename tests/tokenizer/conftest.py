@@ -83,6 +83,11 @@ def make_corpus() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def write_line() -> Callable[[str, random.Random], str]:
+    return make_text
+
+
+@pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / "corpus")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from haina.model import ModelConfig, Transformer
 from haina.runtime.errors import HainaError
 from haina.runtime.files import fingerprint_tree
+from haina.shards.batch import BATCH_PIECE, Batch
 from haina.train import TrainConfig
 from haina.train.checkpoint import (
     checkpoint_path,
@@ -24,6 +25,7 @@ from haina.train.checkpoint import (
 )
 from haina.train.evaluation import held_out_loss, validation_windows
 from haina.train.hardware import Hardware
+from haina.train.loop import Trainer
 from haina.train.loss import chunked_loss, plain_loss
 from haina.train.optimizer import build_optimizer, set_learning_rate
 from haina.train.schedule import learning_rate
@@ -49,6 +51,86 @@ def test_chunked_loss_is_the_plain_loss(tokens, chunk, scale, seed):
         results.append((loss.detach(), h.grad, w.grad))
     for plain, chunked in zip(*results, strict=True):
         torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    counted=st.lists(st.booleans(), min_size=1, max_size=40).filter(any),
+    chunk=st.integers(1, 50),
+    total=st.sampled_from([None, 1, 77]),
+    seed=st.integers(0, 2**16),
+)
+def test_chunked_loss_leaves_out_what_is_not_counted(counted, chunk, total, seed):
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(len(counted), 6, generator=generator)
+    weight = torch.randn(17, 6, generator=generator)
+    targets = torch.randint(0, 17, (len(counted),), generator=generator)
+    targets[~torch.tensor(counted)] = -100
+    results = []
+    for function, extra in ((plain_loss, (total,)), (chunked_loss, (chunk, torch.float32, total))):
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        loss = function(h, w, targets, *extra)
+        loss.backward()
+        results.append((loss.detach(), h.grad, w.grad))
+    for plain, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+    assert bool((results[1][1][~torch.tensor(counted)] == 0).all())
+
+
+def packed_batch(rows, length, seed):
+    """Rows of packed documents with padding, 1 to `length` targets each: as uneven as a loader may hand them out."""
+    rng = np.random.default_rng(seed)
+    inputs, targets = np.zeros((rows, length), np.int64), np.full((rows, length), -100, np.int64)
+    positions, segments = np.zeros((rows, length), np.int32), np.full((rows, length), -1, np.int32)
+    for row in range(rows):
+        column = segment = 0
+        filled = 1 + row * (length - 1) // max(1, rows - 1)
+        while column < filled:
+            size = min(filled - column, int(rng.integers(1, 7)))
+            tokens = rng.integers(0, 20, size + 1)
+            inputs[row, column : column + size], targets[row, column : column + size] = (
+                tokens[:-1],
+                tokens[1:],
+            )
+            positions[row, column : column + size] = np.arange(size)
+            segments[row, column : column + size] = segment
+            column, segment = column + size, segment + 1
+    pieces = np.empty(0, BATCH_PIECE)
+    return Batch(0, inputs, targets, positions, segments, pieces, True, int((targets >= 0).sum()))
+
+
+def test_a_step_is_the_same_however_its_rows_are_dealt_out():
+    """Every target counts the same although micro-batches hold from a few to many; a mean of their means would be
+    another loss and another gradient.
+    """
+    batch = packed_batch(8, 24, 1)
+    gradients = {}
+    for micro in (8, 4, 2, 1):
+        model = small_model()
+        trainer = Trainer(
+            model,
+            build_optimizer(model, TrainConfig()),
+            Hardware(torch.device("cpu"), torch.float32, 1),
+            TrainConfig(sequence_length=24, micro_batch_size=micro, gradient_accumulation=8 // micro),
+            *([None] * 5),
+        )
+        loss = sum(trainer._backward(batch.rows(start, start + micro)) for start in range(0, 8, micro))
+        gradients[micro] = (loss, [parameter.grad for parameter in model.parameters()])
+    # The whole batch by the book: every document alone, one sum, one division.
+    model = small_model()
+    total = 0.0
+    for row in range(8):
+        for segment in range(batch.segments[row].max() + 1):
+            chosen = batch.segments[row] == segment
+            logits = model(torch.from_numpy(batch.inputs[row, chosen])[None])
+            targets = torch.from_numpy(batch.targets[row, chosen])
+            total = total + torch.nn.functional.cross_entropy(logits[0], targets, reduction="sum")
+    loss = total / batch.step_targets
+    loss.backward()
+    for found, gradient in gradients.values():
+        assert found == pytest.approx(loss.item(), rel=1e-5)
+        for ours, plain in zip(gradient, model.parameters(), strict=True):
+            torch.testing.assert_close(ours, plain.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_chunked_loss_in_bf16_is_near_and_keeps_float32_gradients():
@@ -166,6 +248,24 @@ def test_held_out_loss_weighs_tokens_not_batches():
         log_probabilities = torch.log_softmax(model(ids[None, :-1])[0], dim=-1)
         total -= float(log_probabilities.gather(1, ids[1:, None]).sum().detach())
     assert measured == pytest.approx(total / 32, rel=1e-5)
+
+
+def test_held_out_documents_are_kept_apart():
+    """Token 0 begins a document: each stretch between two of them costs what it costs alone."""
+    model = small_model()
+    tokens = np.array([5, 6, 7, 0, 8, 9, 10, 11, 0, 0, 12, 13], np.uint16)
+    windows = validation_windows(tokens, 11, 1000)
+    hardware = Hardware(torch.device("cpu"), torch.float32, 1)
+    measured = held_out_loss(model, windows, batch_size=2, chunk=4, hardware=hardware, start_id=0)
+    total = count = 0
+    for part in ([5, 6, 7], [0, 8, 9, 10, 11], [0], [0, 12, 13]):
+        ids = torch.tensor(part)
+        log_probabilities = torch.log_softmax(model(ids[None, :-1])[0], dim=-1) if len(part) > 1 else None
+        if log_probabilities is not None:
+            total -= float(log_probabilities.gather(1, ids[1:, None]).sum().detach())
+            count += len(part) - 1
+    assert measured == pytest.approx(total / count, rel=1e-5)
+    assert math.isnan(held_out_loss(model, [np.array([3, 0])], 1, 4, hardware, start_id=0))
 
 
 def make(folder, step=3):

@@ -1,8 +1,10 @@
 """The stage from shards to model folder: what it writes, that it learns, and what it refuses."""
 
+import itertools
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -53,26 +55,55 @@ def test_outputs_are_those_of_the_contract(undisturbed):
 
 
 def test_the_saved_model_is_the_trained_one(undisturbed, inputs):
-    from haina.shards import IndexedDataset
+    from haina.shards import ShardSet
     from haina.train.evaluation import validation_windows
 
     model = haina.model.load(undisturbed / "out/model", dtype=torch.float32)
     stated = json.loads((undisturbed / "out/train/summary.json").read_text())["validation"]
     for lang in ("zh", "en"):
-        windows = validation_windows(IndexedDataset(inputs / f"shards/validation-{lang}").tokens, 24, 60)
+        held_out = ShardSet.open(inputs / "shards", f"validation-{lang}")
+        windows = validation_windows(held_out.tokens(0, held_out.total_tokens), 24, 60)
         total = count = 0.0
         for window in windows:
-            tokens = torch.from_numpy(window).unsqueeze(0)
-            with torch.no_grad():
-                logits = model(tokens[:, :-1])
-            total += float(torch.nn.functional.cross_entropy(logits[0], tokens[0, 1:], reduction="sum"))
-            count += tokens.shape[1] - 1
+            # `<s>` is 0: documents are measured apart.
+            borders = [0, *(np.flatnonzero(window[1:] == 0) + 1).tolist(), len(window)]
+            for start, stop in itertools.pairwise(borders):
+                tokens = torch.from_numpy(window[start:stop]).unsqueeze(0)
+                if tokens.shape[1] < 2:
+                    continue
+                with torch.no_grad():
+                    logits = model(tokens[:, :-1])
+                total += float(torch.nn.functional.cross_entropy(logits[0], tokens[0, 1:], reduction="sum"))
+                count += tokens.shape[1] - 1
         # The folder holds bf16 weights, the loop had float32.
         assert total / count == pytest.approx(stated[lang]["loss"], rel=5e-3)
 
 
+@pytest.mark.parametrize("packing", ["best_fit", "concatenate"])
+@pytest.mark.parametrize("mask", [True, False])
+def test_every_way_to_pack_trains_and_resumes(packing, mask, tiny, inputs, tmp_path):
+    loader = {"packing": packing, "document_mask": mask, "context_schedule": [[0, 8], [3, 24]]}
+    config = tiny.configuration(loader=loader, steps=6, gradient_accumulation=2)
+    tiny.run(config, tiny.context(inputs, tmp_path / "whole"))
+    tiny.run(config, tiny.context(inputs, tmp_path / "again"))
+    shutil.rmtree(tmp_path / "again/out/train/checkpoints/step-00000006")
+    (tmp_path / "again/out/train/metrics.jsonl").unlink()
+    tiny.run(config, tiny.context(inputs, tmp_path / "again"))
+    assert fingerprint_tree(tmp_path / "again/out") == fingerprint_tree(tmp_path / "whole/out")
+    summary = json.loads((tmp_path / "whole/out/train/summary.json").read_text())
+    assert (summary["padding"] > 0) == (packing == "best_fit")
+    assert summary["epochs"]["all"] > 0
+
+
+def test_plans_can_be_shared_and_change_nothing(tiny, inputs, undisturbed, tmp_path):
+    config = tiny.configuration(loader={"plans": str(tmp_path / "plans")})
+    tiny.run(config, tiny.context(inputs, tmp_path))
+    assert len(list((tmp_path / "plans").glob("pack-*"))) == 1
+    assert fingerprint_tree(tmp_path / "out") == fingerprint_tree(undisturbed / "out")
+
+
 def test_it_learns_both_languages(tiny, inputs, tmp_path):
-    config = tiny.configuration(steps=60, evaluate_every=5, checkpoint_every=60)
+    config = tiny.configuration(steps=90, evaluate_every=5, checkpoint_every=90)
     tiny.run(config, tiny.context(inputs, tmp_path))
     validated = [line["validation"] for line in lines(tmp_path) if "validation" in line]
     for lang in ("zh", "en"):
@@ -120,7 +151,7 @@ def test_missing_input_is_named(tiny, tmp_path):
 
 def test_too_little_text_is_named(tiny, inputs, tmp_path):
     config = tiny.configuration(sequence_length=100_000)
-    with pytest.raises(HainaError, match=r"train\.bin"):
+    with pytest.raises(HainaError, match=r"shards: there are .* tokens to train on"):
         tiny.run(config, tiny.context(inputs, tmp_path))
 
 
@@ -132,6 +163,7 @@ def test_too_little_text_is_named(tiny, inputs, tmp_path):
         ({"betas": (0.9, 1.0)}, "betas"),
         ({"schedule": "step"}, "schedule"),
         ({"lerning_rate": 1.0}, "lerning_rate"),
+        ({"sequence_length": 64, "loader": {"context_schedule": [[0, 65]]}}, "window 65 is above"),
         ({"model": {"preset": "gpt-9"}}, "gpt-9"),
         ({"model": {"hidden_size": 30, "num_attention_heads": 4}}, "hidden_size 30"),
     ],

@@ -24,6 +24,8 @@ from haina.cli import (
     run,
     select,
     semantic,
+    shards,
+    shards_pack,
     signals,
     talk,
     tokenizer,
@@ -77,6 +79,8 @@ app.add_typer(quality.app, name="quality")
 app.add_typer(mixture.app, name="mixture")
 app.add_typer(plan.app, name="plan")
 app.add_typer(tokenizer.app, name="tokenizer")
+shards.app.command()(shards_pack.pack)
+app.add_typer(shards.app, name="shards")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(models.quantize)

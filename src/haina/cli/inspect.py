@@ -32,15 +32,52 @@ def inspect(
         typer.Option(help="Show one document whole, with its measures and cuts: its id or the start of it."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page on which thresholds can be chosen by reading.")
+        Path | None,
+        typer.Option(help="Write a page: of a corpus to choose thresholds by reading, of --batch its rows."),
     ] = None,
+    token: Annotated[
+        int | None, typer.Option(metavar="N", help="Shards: show token N, its document and its page.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Shards: the split that --token counts in.")] = "train",
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Shards: their tokenizer; a run folder has it beside them."),
+    ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Shards: look the document up there; a run folder has it too."),
+    ] = None,
+    pages: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="Shards: what the corpus was made from, to show the page; may be given again.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="STEP", help="Shards: draw the packed batch of this step.")
+    ] = None,
+    sequence_length: Annotated[int, typer.Option(min=1, help="Of --batch: tokens of a row.")] = 2048,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of --batch: rows of a step, over all ranks.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of --batch: the seed of the run.")] = 0,
+    packing: Annotated[
+        str, typer.Option(metavar="best_fit|concatenate", help="Of --batch: how documents become rows.")
+    ] = "best_fit",
     json_output: JsonOption = False,
 ) -> None:
     """Explain a run, corpus, shards, tokenizer, model or checkpoint folder, a Parquet file or an HTML page.
 
-    Example: haina inspect runs/quickstart/corpus --html thresholds.html
+    Example: haina inspect runs/quickstart/shards --token 12345
     """
-    if document is not None:
+    if token is not None:
+        from haina.cli.inspect_shards import show_token
+
+        show_token(path, split, token, tokenizer, corpus, pages or (), json_output)
+    elif batch is not None:
+        from haina.cli.inspect_shards import show_batch
+
+        show_batch(path, batch, sequence_length, batch_size, seed, packing, tokenizer, html, json_output)
+    elif document is not None:
         _document(path, document, json_output)
     elif signal is not None:
         _signal(path, signal, rows, json_output)

@@ -1,4 +1,4 @@
-"""`haina tokenizer`: train one, and look at how one cuts a text."""
+"""`haina tokenizer`: train one, compare it with others, look at how one cuts a text."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ from typing import Annotated
 
 import typer
 
-from haina.cli.common import JsonOption, SetOption, console, print_json, print_table
+from haina.cli import tokenizer_compare, tokenizer_gguf
+from haina.cli.common import JsonOption, SetOption, console, existing, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="Train a tokenizer; look at how one cuts a text.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train a tokenizer, compare it with others, look at how one cuts a text."
+)
 
 
 @app.command()
 def train(
-    corpus: Annotated[
-        Path, typer.Argument(metavar="CORPUS", help="A folder made by `haina curate` or a run's corpus/.")
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Documents: Parquet, JSON lines or text, plain, .gz or .zst; files or folders.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
     vocab_size: Annotated[int, typer.Option(min=512, help="Pieces, special tokens included.")] = 8192,
     overrides: SetOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Train a byte-level BPE tokenizer on curated documents.
+    """Train a byte-level BPE tokenizer on documents; transformers, vLLM and llama.cpp conversion open the folder.
 
-    Example: haina tokenizer train corpus/ --vocab-size 8192 --out tokenizer/
+    Example: haina tokenizer train corpus/ --vocab-size 64000 --out tokenizer/
     """
     from haina.recipe.alone import run_alone
     from haina.recipe.schema import section_from
@@ -33,7 +40,7 @@ def train(
     from haina.tokenizer.stage import run as run_tokenizer
 
     config = section_from(TokenizerConfig, overrides or [], {"vocab_size": vocab_size})
-    run_alone(run_tokenizer, config, {"tokenizer": out}, inputs={"corpus": corpus})
+    run_alone(run_tokenizer, config, {"tokenizer": out}, sources=existing(inputs))
     summary = read_json(out / "summary.json")
     if json_output:
         print_json(summary)
@@ -48,6 +55,10 @@ def train(
     )
 
 
+app.command()(tokenizer_compare.compare)
+app.command()(tokenizer_gguf.gguf)
+
+
 @app.command()
 def encode(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A tokenizer or model folder.")],
@@ -59,10 +70,11 @@ def encode(
     Example: haina tokenizer encode runs/quickstart/model "海纳百川 2023"
     """
     from haina.runtime.tokenizer_file import TokenizerFile
+    from haina.tokenizer.pieces import readable
 
     tokenizer = TokenizerFile(folder)
     ids = tokenizer.encode(text)
-    pieces = [tokenizer.decode([token]) for token in ids]
+    pieces = [readable(tokenizer.backend.id_to_token(token) or "") for token in ids]
     if json_output:
         print_json({"ids": ids, "pieces": pieces})
         return

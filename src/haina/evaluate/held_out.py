@@ -19,7 +19,7 @@ from haina.evaluate.unigram import token_counts, unigram_costs
 from haina.runtime.errors import HainaError, os_errors_about
 from haina.runtime.files import read_json, write_json
 from haina.runtime.progress import Reporter
-from haina.shards import IndexedDataset
+from haina.shards.shard_set import TRAIN, ShardSet, read_description
 
 if TYPE_CHECKING:
     from haina.inference import Engine
@@ -33,7 +33,7 @@ class HeldOut:
         language: `zh` or `en`.
         documents: int64 [length] each, `<s>` first and `</s>` last.
         bytes: UTF-8 bytes of each document's text.
-        available: how many the shard holds.
+        available: how many the shards hold.
     """
 
     language: str
@@ -75,17 +75,15 @@ def read_held_out(
     import pyarrow.parquet as pq
 
     name = f"validation-{language}"
-    if not (shards / f"{name}.idx").is_file():
+    if name not in read_description(shards)["splits"]:
         return None
-    dataset = IndexedDataset(shards / name)
-    if len(dataset) == 0:
-        return None
+    dataset = ShardSet.open(shards, name)
     with os_errors_about(shards / "documents.parquet"):
         table = pq.read_table(
             shards / "documents.parquet", columns=["shard", "index", "bytes"], filters=[("shard", "=", name)]
         )
     sizes = dict(zip(table["index"].to_pylist(), table["bytes"].to_pylist(), strict=True))
-    chosen = choose_documents(dataset.sequence_lengths, max_documents, max_tokens)
+    chosen = choose_documents(dataset.lengths, max_documents, max_tokens)
     missing = next((index for index in chosen if index not in sizes), None)
     if missing is not None:
         raise HainaError(
@@ -123,9 +121,12 @@ def _scores(held_out: HeldOut, nats: list[float]) -> list[DocumentScore]:
 
 
 def train_costs(shards: Path) -> NDArray[np.float64]:
-    """Unigram costs in nats [vocab_size], from the token counts of the training shard."""
-    tokenizer: dict[str, Any] = read_json(shards / "shards.json")["tokenizer"]
-    counts = token_counts(IndexedDataset(shards / "train").tokens, int(tokenizer["vocab_size"]))
+    """Unigram costs in nats [vocab_size], from the token counts of the training shards."""
+    tokenizer: dict[str, Any] = read_description(shards)["tokenizer"]
+    vocab_size = int(tokenizer["vocab_size"])
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for shard in ShardSet.open(shards, TRAIN).shards:
+        counts += token_counts(shard.tokens, vocab_size)
     return unigram_costs(counts, tokenizer.get("bos_id"))
 
 

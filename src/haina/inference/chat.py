@@ -12,12 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from haina.runtime.chat_template import compile_template
 from haina.runtime.errors import HainaError
 from haina.runtime.tokenizer_file import TokenizerFile
 
@@ -28,10 +27,6 @@ NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)] + [
 ]
 
 Message = Mapping[str, str]
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
 
 
 def _read_template(tokenizer: TokenizerFile) -> tuple[str, str]:
@@ -89,17 +84,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: TokenizerFile) -> None:
         self.tokenizer = tokenizer
         source, self.origin = _read_template(tokenizer)
-        # As transformers renders them, so that a template gives the same text here and there.
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.globals["raise_exception"] = _raise_exception
-        try:
-            self.template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise HainaError(
-                f"{self.origin}: not a valid template ({error})", "correct the template"
-            ) from error
+        self.template = compile_template(source, self.origin)
 
     @cached_property
     def specials(self) -> dict[str, int]:
@@ -118,15 +103,31 @@ class ChatTemplate:
         Raises:
             HainaError: a message is malformed, or the template refuses the conversation.
         """
-        self._check(messages)
-        return self._render([dict(message) for message in messages], add_generation_prompt)
+        rendered, back = self._render_guarded(messages, add_generation_prompt)
+        return rendered.translate(back)
 
     def encode(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
         """Token ids of the rendered conversation: special tokens of the template as ids, those in messages as
-        text.
+        text. A template that writes no special token, as that of a base model, gives a text like any other,
+        with the tokenizer's own frame, usually BOS.
 
         Arguments and errors as in `render`.
         """
+        rendered, back = self._render_guarded(messages, add_generation_prompt)
+        if not any(special in rendered for special in self.specials):
+            return self.tokenizer.encode(rendered.translate(back), add_special_tokens=True)
+        border = re.compile("(" + "|".join(re.escape(special) for special in self.specials) + ")")
+        ids: list[int] = []
+        # split() with one group gives text, special, text, special, ..., text.
+        for place, piece in enumerate(border.split(rendered)):
+            ids += [self.specials[piece]] if place % 2 else self.tokenizer.encode(piece.translate(back))
+        return ids
+
+    def _render_guarded(
+        self, messages: Sequence[Message], add_generation_prompt: bool
+    ) -> tuple[str, dict[int, str]]:
+        """The conversation in which only the template's own special tokens can be found, and the table for
+        `str.translate` that turns the stand-ins back."""
         self._check(messages)
         edges = sorted({special[place] for special in self.specials for place in (0, -1)})
         said = {character for message in messages for character in message["content"]}
@@ -140,16 +141,8 @@ class ChatTemplate:
             {**message, "content": guard(message["content"], tuple(self.specials), stand_in)}
             for message in messages
         ]
-        rendered = self._render(guarded, add_generation_prompt)
         back = str.maketrans({stand: character for character, stand in stand_in.items()})
-        if not self.specials:
-            return self.tokenizer.encode(rendered)
-        border = re.compile("(" + "|".join(re.escape(special) for special in self.specials) + ")")
-        ids: list[int] = []
-        # split() with one group gives text, special, text, special, ..., text.
-        for place, piece in enumerate(border.split(rendered)):
-            ids += [self.specials[piece]] if place % 2 else self.tokenizer.encode(piece.translate(back))
-        return ids
+        return self._render(guarded, add_generation_prompt), back
 
     def _check(self, messages: Sequence[Message]) -> None:
         if not messages:

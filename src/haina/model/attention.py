@@ -66,6 +66,16 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
+def segment_mask(segments: Tensor) -> Tensor:
+    """bool [batch, 1, seq, seq], True where a query (second to last axis) may look: back, within its own segment.
+
+    Args:
+        segments: int [batch, seq], equal for tokens that see each other.
+    """
+    same = segments[:, None, :, None] == segments[:, None, None, :]
+    return same & causal_mask(segments.shape[1], segments.shape[1], segments.device)
+
+
 class Attention(nn.Module):
     """Multi-head attention with num_key_value_heads <= num_attention_heads (GQA, arXiv 2305.13245)."""
 
@@ -79,9 +89,16 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
 
     def forward(
-        self, hidden: Tensor, angles: tuple[Tensor, Tensor], cache: KeyValueCache | None, layer: int
+        self,
+        hidden: Tensor,
+        angles: tuple[Tensor, Tensor],
+        cache: KeyValueCache | None,
+        layer: int,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """hidden: [batch, seq, hidden_size]; angles: cos, sin [batch or 1, 1, seq, head_dim / 2]."""
+        """hidden: [batch, seq, hidden_size]; angles: cos, sin [batch or 1, 1, seq, head_dim / 2]; mask: bool
+        [batch, 1, seq, seq], True where a query may look, in place of looking at everything before it; without a cache.
+        """
         batch, new, _ = hidden.shape
         queries = self.q_proj(hidden).view(batch, new, self.heads, self.head_dim).transpose(1, 2)
         keys = self.k_proj(hidden).view(batch, new, self.kv_heads, self.head_dim).transpose(1, 2)
@@ -90,13 +107,14 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = cache.append(layer, keys, values)
         total = keys.shape[2]
-        mask = causal_mask(new, total, hidden.device) if 1 < new < total else None
+        if mask is None and 1 < new < total:
+            mask = causal_mask(new, total, hidden.device)
         mixed = F.scaled_dot_product_attention(
             queries,
             keys,
             values,
             attn_mask=mask,
-            is_causal=new == total and new > 1,
+            is_causal=mask is None and new > 1,
             enable_gqa=self.kv_heads != self.heads,
         )
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, new, self.heads * self.head_dim))

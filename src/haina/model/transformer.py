@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from haina.model.attention import Attention, KeyValueCache
+from haina.model.attention import Attention, KeyValueCache, segment_mask
 from haina.model.config import ModelConfig
 from haina.model.rotary import rotary_angles
 
@@ -58,9 +58,14 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, hidden: Tensor, angles: tuple[Tensor, Tensor], cache: KeyValueCache | None, layer: int
+        self,
+        hidden: Tensor,
+        angles: tuple[Tensor, Tensor],
+        cache: KeyValueCache | None,
+        layer: int,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, cache, layer)
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, cache, layer, mask)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -75,7 +80,11 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> Tensor:
         if positions is None:
             start = 0 if cache is None else cache.length
@@ -84,8 +93,9 @@ class Decoder(nn.Module):
         cos, sin = rotary_angles(positions, self.head_dim, self.rope_theta)
         # [.., seq, half] -> [batch or 1, 1, seq, half]: one angle for all heads.
         cos, sin = (angle.to(hidden.dtype).unsqueeze(-3) for angle in (cos, sin))
+        mask = None if segments is None else segment_mask(segments)
         for layer, block in enumerate(self.layers):
-            hidden = block(hidden, (cos, sin), cache, layer)
+            hidden = block(hidden, (cos, sin), cache, layer, mask)
         return self.norm(hidden)
 
 
@@ -110,25 +120,35 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def hidden_states(
-        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> Tensor:
         """What the output head sees: [batch, seq, hidden_size]. Arguments as in `forward`."""
-        return self.model(tokens, cache, positions)
+        return self.model(tokens, cache, positions, segments)
 
     def forward(
-        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> Tensor:
         """Logits of the next token at every position.
 
         Args:
             tokens: int64 [batch, seq].
             cache: keys and values of earlier tokens; the new ones are appended.
-            positions: int64 [seq] or [batch, seq]; default: on from `cache.length`.
+            positions: int [seq] or [batch, seq]; default: on from `cache.length`.
+            segments: int [batch, seq], which document of its row each token is of: tokens attend within their own.
+                Without a cache; default: all rows are one document.
 
         Returns:
             logits: [batch, seq, vocab_size] in the dtype of the weights.
         """
-        return self.lm_head(self.hidden_states(tokens, cache, positions))
+        return self.lm_head(self.hidden_states(tokens, cache, positions, segments))
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:

@@ -7,40 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from haina.recipe.describe_shards import describe_shards
+from haina.recipe.description import Description, Table, preview, short
 from haina.recipe.run_folder import MANIFEST
 from haina.runtime.errors import HainaError
 from haina.runtime.files import read_json
 
-PREVIEW_CHARACTERS = 160
 PREVIEWED = ("id", "lang", "stage", "reason", "evidence", "url", "preview", "text")
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under named columns."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Description:
-    """A path, explained."""
-
-    kind: str
-    facts: dict[str, str]
-    tables: list[Table] = field(default_factory=list)
-    text: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 def describe(path: Path, rows: int = 5) -> Description:
@@ -89,7 +66,7 @@ def _run(path: Path, rows: int) -> Description:
         ],
     )
     metrics = [
-        (name, key, _short(value))
+        (name, key, short(value))
         for name, record in stages.items()
         for key, value in record["metrics"].items()
     ]
@@ -111,28 +88,14 @@ def _corpus(path: Path, rows: int) -> Description:
     ]
     shown = next(iter(sorted((path / "documents").glob("*.parquet"))), None)
     if shown is not None:
-        tables.append(_preview(shown, ("id", "lang", "url", "text"), rows))
+        tables.append(preview(shown, ("id", "lang", "url", "text"), rows))
     return Description("curated corpus", facts, tables)
-
-
-def _shards(path: Path, rows: int) -> Description:
-    content = read_json(path / "shards.json")
-    splits = [
-        (name, f"{split['documents']:,}", f"{split['tokens']:,}", f"{split['bytes']:,}")
-        for name, split in content["splits"].items()
-    ]
-    facts = {f"tokenizer {key}": _short(value) for key, value in content["tokenizer"].items()}
-    tables = [Table("splits", ("split", "documents", "tokens", "bytes"), splits)]
-    documents = path / content["documents"]
-    if documents.exists():
-        tables.append(_preview(documents, ("shard", "index", "lang", "tokens", "url"), rows))
-    return Description("token shards", facts, tables)
 
 
 def _checkpoint(path: Path, rows: int) -> Description:
     state = read_json(path / "state.json")
     return Description(
-        "training checkpoint", {key: _short(value) for key, value in state.items() if key != "files"}
+        "training checkpoint", {key: short(value) for key, value in state.items() if key != "files"}
     )
 
 
@@ -154,7 +117,7 @@ def _model(path: Path, rows: int) -> Description:
         "tie_word_embeddings",
         "torch_dtype",
     )
-    facts = {name: _short(config[name]) for name in names if name in config}
+    facts = {name: short(config[name]) for name in names if name in config}
     facts["weights"] = (
         f"{len(weights)} file(s), {sum(file.stat().st_size for file in weights) / 2**20:,.1f} MiB"
     )
@@ -167,7 +130,7 @@ def _model(path: Path, rows: int) -> Description:
             Table(
                 "tensors that lost most",
                 ("tensor", "shape", "relative error"),
-                [(item["name"], _short(item["shape"]), f"{item['relative_error']:.4f}") for item in worst],
+                [(item["name"], short(item["shape"]), f"{item['relative_error']:.4f}") for item in worst],
             )
         )
     return Description("model folder", facts, tables)
@@ -210,7 +173,7 @@ def _parquet(paths: Sequence[Path], rows: int) -> Description:
     columns = Table("columns", ("column", "type"), [(item.name, str(item.type)) for item in schema])
     shown = tuple(name for name in PREVIEWED if name in schema.names)
     filled = next((path for path, file in zip(paths, files, strict=True) if file.metadata.num_rows), paths[0])
-    return Description("Parquet table", facts, [columns, *([_preview(filled, shown, rows)] if shown else [])])
+    return Description("Parquet table", facts, [columns, *([preview(filled, shown, rows)] if shown else [])])
 
 
 def _page(path: Path) -> Description:
@@ -222,29 +185,6 @@ def _page(path: Path) -> Description:
     )
 
 
-def _preview(path: Path, columns: tuple[str, ...], rows: int) -> Table:
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path)
-    present = [name for name in columns if name in file.schema_arrow.names]
-    shown: list[tuple[str, ...]] = []
-    if file.metadata.num_rows:
-        for item in next(file.iter_batches(batch_size=max(rows, 1), columns=present)).to_pylist()[:rows]:
-            shown.append(tuple(_short(item[name]) for name in present))
-    return Table(f"first rows of {path.name}", tuple(present), shown)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(_short(item) for item in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
-    text = " ".join(str(value).split())
-    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
-
-
 def _training(path: Path, rows: int) -> Description:
     summary = read_json(path / "summary.json")
     steps = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -253,11 +193,11 @@ def _training(path: Path, rows: int) -> Description:
         "loss",
         ("step", "tokens", "loss", "learning rate"),
         [
-            (f"{item['step']:,}", f"{item['tokens']:,}", f"{item['loss']:.3f}", _short(item["learning_rate"]))
+            (f"{item['step']:,}", f"{item['tokens']:,}", f"{item['loss']:.3f}", short(item["learning_rate"]))
             for item in shown
         ],
     )
-    return Description("training", {key: _short(value) for key, value in summary.items()}, [table])
+    return Description("training", {key: short(value) for key, value in summary.items()}, [table])
 
 
 def _evaluation(path: Path, rows: int) -> Description:
@@ -272,7 +212,7 @@ def _evaluation(path: Path, rows: int) -> Description:
         for model, languages in summary["perplexity"].items()
         for lang, item in languages.items()
     ]
-    samples = [(item["model"], item["prompt"], _short(item["text"])) for item in summary["samples"][:rows]]
+    samples = [(item["model"], item["prompt"], short(item["text"])) for item in summary["samples"][:rows]]
     suites = [(item["suite"], item.get("model", ""), f"{item['accuracy']:.1%}") for item in summary["suites"]]
     tables = [
         Table("held-out text", ("model, language", "bits per byte", "perplexity", "below unigram"), scores),
@@ -285,7 +225,7 @@ def _evaluation(path: Path, rows: int) -> Description:
 _FOLDERS: dict[str, Callable[[Path, int], Description]] = {
     MANIFEST: _run,
     "documents": _corpus,
-    "shards.json": _shards,
+    "shards.json": describe_shards,
     "state.json": _checkpoint,
     "metrics.jsonl": _training,
     "config.json": _model,

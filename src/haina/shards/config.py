@@ -43,3 +43,11 @@ class ShardsConfig(BaseModel):
         description="how much of each domain training reads: a mixture.json of `haina mixture fit`, or `by` and "
         "`weights`; null: as the text lies",
     )
+    shard_bytes: int = Field(
+        default=64 << 20,
+        ge=1 << 10,
+        description="tokens of a shard, in bytes of its .bin, at most; a longer document has a shard to itself",
+    )
+    block_bytes: int = Field(
+        default=16 << 20, ge=1 << 10, description="text that one task encodes, in bytes, about"
+    )

@@ -1,27 +1,21 @@
-"""Batches of packed windows, drawn from domains by weight.
+"""Which pack is row number n of a run: a function of the seed and n.
 
-In: an indexed dataset, the domain of each of its documents, a weight for each domain. Out: batch number `step`,
-computed from `(seed, step)` alone, as `PackedLoader` does: resuming is asking for the next step. The documents of a
-domain are one token stream, cut into windows, and a domain walks through all of its windows before it sees one again,
-at its own pace. Which domain sample s comes from follows a schedule of `PERIOD` samples, in which every domain has its
-share and its samples are evenly spaced, so that after any number of samples no domain is more than a few windows from
-its share.
+In: how many packs each domain has, and the share of the rows that each shall have. Out: the pack of any row, without
+state and without a table as long as the corpus. Which domain a row comes from follows a schedule of `PERIOD` rows, in
+which every domain has its share and its rows are evenly spaced, so that after any number of rows no domain is more than
+a few rows from its share. A domain walks through all of its packs, in an order that each of its epochs has for itself,
+before it sees one again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from haina.runtime.errors import HainaError
-from haina.runtime.files import read_json
-from haina.shards.indexed import IndexedDataset
-from haina.shards.loader import PackedLoader
-from haina.shards.permutation import mix, permute
+from haina.shards.permutation import MASK, mix, permute_one, permute_position
 
 PERIOD = 1 << 16
 
@@ -50,150 +44,82 @@ def schedule(counts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.i
     return domains[order], numbers[order]
 
 
-class MixtureLoader:
-    """Windows of `sequence_length + 1` tokens, each from one domain, in the proportions of `weights`.
-
-    Args:
-        dataset: the tokens.
-        domains: int [documents], the domain of each sequence of the dataset; -1 leaves it out.
-        weights: share of the tokens that each domain shall have; positive, any sum.
-        sequence_length: tokens the model reads at once.
-        batch_size: windows in a batch.
-        seed: fixes the order; another seed is another order.
+@dataclass(frozen=True)
+class Order:
+    """The order of all rows.
 
     Attributes:
-        windows: int64 [domains], windows of each domain.
-        counts: int64 [domains], samples of each domain in a period of `PERIOD`.
-
-    Raises:
-        HainaError: a domain with a weight is shorter than one window, or a size is not positive.
+        packs: int64 [domains], packs of each domain.
+        first_packs: int64 [domains], number of the first of them.
+        counts: int64 [domains], rows of each domain in a period.
+        domains: int32 [period], numbers: int64 [period]: as `schedule` gives them.
+        keys: uint64 [domains], of the permutations.
     """
 
-    def __init__(
-        self,
-        dataset: IndexedDataset,
-        domains: NDArray[np.integer],
-        weights: Mapping[str, float],
-        sequence_length: int,
-        batch_size: int,
+    packs: NDArray[np.int64]
+    first_packs: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    domains: NDArray[np.int32]
+    numbers: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+
+    @classmethod
+    def of(
+        cls,
+        packs: NDArray[np.int64],
+        first_packs: NDArray[np.int64],
+        shares: NDArray[np.float64] | None,
         seed: int,
-    ) -> None:
-        if sequence_length < 1 or batch_size < 1:
-            raise HainaError(
-                f"sequence_length {sequence_length} and batch_size {batch_size}", "both must be at least 1"
-            )
-        self.dataset, self.seed = dataset, seed
-        self.sequence_length, self.batch_size = sequence_length, batch_size
-        self.names = list(weights)
-        self.documents = [np.flatnonzero(domains == number) for number in range(len(self.names))]
-        # ends[d][i]: tokens of domain d up to and with its i-th document.
-        self.ends = [
-            np.cumsum(dataset.sequence_lengths[documents], dtype=np.int64) for documents in self.documents
-        ]
-        tokens = np.array([int(ends[-1]) if len(ends) else 0 for ends in self.ends], np.int64)
-        self.windows: NDArray[np.int64] = np.maximum(0, (tokens - 1) // sequence_length)
-        for name, count, windows in zip(self.names, tokens, self.windows, strict=True):
-            if windows == 0:
-                raise HainaError(
-                    f"{dataset.bin_path}: domain {name!r} has {count:,} tokens, a window needs "
-                    f"{sequence_length + 1:,}",
-                    "give it weight 0, shorten the training sequence or bring more of its text",
-                )
-        self.counts = period_counts(np.array(list(weights.values()), np.float64))
-        self.schedule, self.numbers = schedule(self.counts)
-        self._keys = [mix(mix(seed) ^ mix(number + 1)) for number in range(len(self.names))]
+    ) -> Order:
+        """The order for domains that shall have `shares` [domains] of the rows, any sum; None: there is one domain."""
+        if shares is None:
+            counts = np.ones(1, np.int64)
+            keys = [mix(seed)]
+        else:
+            counts = period_counts(shares)
+            keys = [mix(mix(seed) ^ mix(number + 1)) for number in range(len(packs))]
+        return cls(packs, first_packs, counts, *schedule(counts), np.array(keys, np.uint64))
 
     @property
-    def windows_per_epoch(self) -> int:
-        """Windows in all domains together."""
-        return int(self.windows.sum())
+    def period(self) -> int:
+        return len(self.domains)
 
-    def samples(self, step: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Domain [batch_size] and window number within the domain [batch_size] of each row of batch `step`."""
-        samples = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.int64)
-        periods, places = np.divmod(samples, PERIOD)
-        domains = self.schedule[places]
-        drawn = periods * self.counts[domains] + self.numbers[places]
-        numbers = np.empty_like(drawn)
-        for domain in np.unique(domains):
-            of_domain, windows = domains == domain, int(self.windows[domain])
-            epochs, positions = np.divmod(drawn, windows)
-            for epoch in np.unique(epochs[of_domain]):
-                rows = of_domain & (epochs == epoch)
-                numbers[rows] = permute(positions[rows], windows, self._keys[domain] ^ int(epoch))
-        return domains, numbers
-
-    def batch(self, step: int) -> NDArray[np.int64]:
-        """Batch `step` (>= 0): int64 [batch_size, sequence_length + 1]."""
-        if step < 0:
-            raise ValueError(f"step {step} is negative")
-        result = np.empty((self.batch_size, self.sequence_length + 1), np.int64)
-        for row, domain, window in zip(result, *self.samples(step), strict=True):
-            self._read(int(domain), int(window) * self.sequence_length, row)
-        return result
-
-    def epochs(self, steps: int) -> dict[str, float]:
-        """How often each domain has been read after `steps` batches."""
-        shares = self.counts / PERIOD * steps * self.batch_size / self.windows
-        return {name: float(share) for name, share in zip(self.names, shares, strict=True)}
-
-    def _read(self, domain: int, start: int, row: NDArray[np.int64]) -> None:
-        """Fill `row` with the tokens of a domain's stream from `start` on."""
-        ends, documents = self.ends[domain], self.documents[domain]
-        number = int(np.searchsorted(ends, start, side="right"))
-        filled = 0
-        while filled < len(row):
-            tokens = self.dataset[int(documents[number])]
-            skipped = start + filled - (int(ends[number]) - len(tokens))
-            piece = tokens[skipped : skipped + len(row) - filled]
-            row[filled : filled + len(piece)] = piece
-            filled += len(piece)
-            number += 1
-
-
-def open_loader(
-    shards: Path, sequence_length: int, batch_size: int, seed: int
-) -> PackedLoader | MixtureLoader:
-    """The loader of a shards folder's `train` split: by weight where `shards.json` has a `mixture`, else in its own
-    proportions.
-
-    Raises:
-        HainaError: too little text for a window, or the table of documents does not agree with the tokens.
-    """
-    dataset = IndexedDataset(shards / "train")
-    description: dict[str, Any] = read_json(shards / "shards.json")
-    mixture = description.get("mixture")
-    if mixture is None:
-        return PackedLoader(dataset, sequence_length, batch_size, seed)
-    weights = {name: weight for name, weight in mixture["weights"].items() if weight > 0}
-    domains = document_domains(shards / description["documents"], list(weights), len(dataset))
-    return MixtureLoader(dataset, domains, weights, sequence_length, batch_size, seed)
-
-
-def document_domains(path: Path, names: list[str], documents: int) -> NDArray[np.int32]:
-    """Place in `names` of the domain of each document [documents] of `train`; -1 for a domain without weight.
-
-    Raises:
-        HainaError: the table is not about these documents.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path, columns=["shard", "index", "domain"])
-    except (pa.ArrowException, OSError) as error:
-        raise HainaError(
-            f"{path}: no readable column `domain` ({error})", "run the shards stage again"
-        ) from error
-    table = table.filter(pc.equal(table["shard"], "train"))
-    index = table["index"].to_numpy()
-    if len(index) != documents or not np.array_equal(np.sort(index), np.arange(documents)):
-        raise HainaError(
-            f"{path}: {len(index):,} documents, the train shard has {documents:,}",
-            "run the shards stage again",
+    def rows(self, first: int, count: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Domain [count] and pack [count] of rows `first` ... `first + count - 1`."""
+        return _rows(
+            first, count, self.domains, self.numbers, self.counts, self.packs, self.first_packs, self.keys
         )
-    places = pc.fill_null(pc.index_in(table["domain"], pa.array(names, pa.string())), -1)
-    result = np.empty(documents, np.int32)
-    result[index] = places.to_numpy()
-    return result
+
+    def plain_row(self, row: int) -> tuple[int, int]:
+        """`rows` for one row, written plainly; the tests hold the two together."""
+        period, place = divmod(row, self.period)
+        domain = int(self.domains[place])
+        drawn = period * int(self.counts[domain]) + int(self.numbers[place])
+        epoch, position = divmod(drawn, int(self.packs[domain]))
+        key = (int(self.keys[domain]) ^ epoch) & MASK
+        return domain, int(self.first_packs[domain]) + permute_one(position, int(self.packs[domain]), key)
+
+
+@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+def _rows(
+    first: int,
+    count: int,
+    schedule: NDArray[np.int32],
+    numbers: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    packs: NDArray[np.int64],
+    first_packs: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    domains, result = np.empty(count, np.int32), np.empty(count, np.int64)
+    period = len(schedule)
+    for place in range(count):
+        row = first + place
+        domain = schedule[row % period]
+        drawn = row // period * counts[domain] + numbers[row % period]
+        epoch, position = drawn // packs[domain], drawn % packs[domain]
+        domains[place] = domain
+        result[place] = first_packs[domain] + permute_position(
+            position, packs[domain], keys[domain] ^ np.uint64(epoch)
+        )
+    return domains, result

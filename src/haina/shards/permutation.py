@@ -9,10 +9,16 @@ is the same on every machine and numpy version.
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 ROUNDS = 6
 MASK = (1 << 64) - 1
+# numba turns uint64 + int64 into float64: every constant has to be unsigned.
+_STEP, _FIRST, _SECOND = (
+    np.uint64(constant) for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+_U27, _U30, _U31, _ONE = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(1)
 
 
 def mix(value: int) -> int:
@@ -66,3 +72,40 @@ def permute(positions: NDArray[np.int64], count: int, key: int) -> NDArray[np.in
         result[walking] = value
         walking = walking[value >= np.uint64(count)]
     return result.astype(np.int64)
+
+
+@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+def _mix_word(value: np.uint64) -> np.uint64:
+    value = value + _STEP
+    value = (value ^ (value >> _U30)) * _FIRST
+    value = (value ^ (value >> _U27)) * _SECOND
+    return value ^ (value >> _U31)
+
+
+@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+def permute_position(position: int, count: int, key: np.uint64) -> np.int64:
+    """`permute_one` for kernels: int64 position and count, uint64 key."""
+    half, reach = 2, 16
+    while reach < count and half < 31:
+        half += 1
+        reach <<= 2
+    bits = np.uint64(half)
+    low = (_ONE << bits) - _ONE
+    base = _mix_word(key)
+    value = np.uint64(position)
+    while True:
+        left, right = value >> bits, value & low
+        for number in range(ROUNDS):
+            right, left = left ^ (_mix_word(right ^ _mix_word(base ^ np.uint64(number))) & low), right
+        value = (left << bits) | right
+        if value < np.uint64(count):
+            return np.int64(value)
+
+
+@njit(nogil=True, cache=True)  # pragma: no cover - compiled
+def permute_range(start: int, stop: int, count: int, key: np.uint64) -> NDArray[np.int64]:
+    """Where the permutation `key` of 0 ... count-1 sends `start` ... `stop`-1: int64 [stop - start]."""
+    result = np.empty(stop - start, np.int64)
+    for position in range(start, stop):
+        result[position - start] = permute_position(position, count, key)
+    return result

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from haina.model.config import ModelConfig, preset
 from haina.runtime.errors import HainaError
+from haina.shards.loader_settings import LoaderSection
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -82,6 +83,10 @@ class TrainConfig(BaseModel):
 
     model: ModelSection = Field(default=ModelSection(), description="shape of the model")
     sequence_length: int = Field(default=256, ge=2, description="tokens a window; becomes the model's window")
+    loader: LoaderSection = Field(
+        default=LoaderSection(),
+        description="how documents become rows, and in which proportions they are read",
+    )
     micro_batch_size: int = Field(default=8, ge=1, description="windows computed at once")
     gradient_accumulation: int = Field(default=1, ge=1, description="micro-batches an optimizer step")
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
@@ -144,7 +149,21 @@ class TrainConfig(BaseModel):
             raise ValueError(f"warmup_steps {self.warmup_steps} must be below steps {self.steps}")
         return self
 
+    @model_validator(mode="after")
+    def _loader_fits(self) -> TrainConfig:
+        for _, window in self.loader.context_schedule:
+            if window > self.sequence_length:
+                raise ValueError(
+                    f"loader.context_schedule: window {window} is above sequence_length {self.sequence_length}"
+                )
+        return self
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation
+
     @property
     def tokens_per_step(self) -> int:
-        """Tokens predicted by one optimizer step."""
-        return self.sequence_length * self.micro_batch_size * self.gradient_accumulation
+        """Places in the rows of one optimizer step; padding, where there is any, counts."""
+        return self.sequence_length * self.rows_per_step

@@ -7,20 +7,30 @@ time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from haina.model.transformer import Transformer
+from haina.shards.batch import IGNORED
 from haina.train.hardware import Hardware
 from haina.train.loss import chunked_loss
 
 
-def validation_windows(
-    tokens: NDArray[np.integer], sequence_length: int, max_tokens: int
-) -> list[NDArray[np.int64]]:
+class TokenStream(Protocol):
+    """An array of tokens, or what is sliced like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> NDArray[np.integer]: ...
+
+
+def validation_windows(tokens: TokenStream, sequence_length: int, max_tokens: int) -> list[NDArray[np.int64]]:
     """Windows of at most `sequence_length + 1` tokens that do not overlap in what they predict.
 
     Args:
@@ -50,18 +60,45 @@ def _batches(windows: list[NDArray[np.int64]], batch_size: int) -> Iterator[NDAr
         start = end
 
 
+def documents_apart(tokens: Tensor, start_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What keeps the documents of windows apart, as a loader does for training: no document sees another, positions
+    restart, and nothing is predicted across a border.
+
+    Args:
+        tokens: int64 [windows, length + 1], in which a document begins wherever `start_id` stands.
+
+    Returns:
+        targets int64 (-100: not counted), positions int64, segments int64, each [windows, length].
+    """
+    begins = tokens[:, :-1] == start_id
+    places = torch.arange(begins.shape[1], device=tokens.device).expand_as(begins)
+    positions = places - torch.where(begins, places, 0).cummax(dim=1).values
+    targets = tokens[:, 1:].masked_fill(tokens[:, 1:] == start_id, IGNORED)
+    return targets, positions, begins.cumsum(dim=1)
+
+
 @torch.no_grad()
 def held_out_loss(
-    model: Transformer, windows: list[NDArray[np.int64]], batch_size: int, chunk: int, hardware: Hardware
+    model: Transformer,
+    windows: list[NDArray[np.int64]],
+    batch_size: int,
+    chunk: int,
+    hardware: Hardware,
+    start_id: int | None = None,
 ) -> float:
-    """Mean negative log-probability, in nats a token, of every token of `windows` but their first."""
+    """Mean negative log-probability, in nats a token, of every token of `windows` but their first; with `start_id`
+    documents are kept apart, and where one begins nothing is predicted.
+    """
     total, count = 0.0, 0
     for batch in _batches(windows, batch_size):
         tokens = torch.from_numpy(batch).to(hardware.device)
+        targets, positions, segments = tokens[:, 1:], None, None
+        if start_id is not None:
+            targets, positions, segments = documents_apart(tokens, start_id)
         with hardware.autocast():
-            hidden = model.hidden_states(tokens[:, :-1])
-        targets = tokens[:, 1:].reshape(-1)
-        loss = chunked_loss(hidden.flatten(0, 1), model.lm_head.weight, targets, chunk, hardware.dtype)
-        total += loss.item() * len(targets)
-        count += len(targets)
-    return total / count
+            hidden = model.hidden_states(tokens[:, :-1], None, positions, segments)
+        targets = targets.reshape(-1)
+        loss = chunked_loss(hidden.flatten(0, 1), model.lm_head.weight, targets, chunk, hardware.dtype, 1)
+        total += loss.item()
+        count += int((targets >= 0).sum())
+    return total / count if count else math.nan

@@ -29,6 +29,8 @@ from haina.model.transformer import Transformer
 from haina.runtime.errors import HainaError
 from haina.runtime.files import remove, write_text
 from haina.runtime.stage import StageContext
+from haina.shards.batch import Batch
+from haina.shards.prefetch import BatchSource, Prefetcher
 from haina.train.checkpoint import (
     METRICS_FILE,
     checkpoint_path,
@@ -49,8 +51,6 @@ from haina.train.schedule import learning_rate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-Batches = Callable[[int], NDArray[np.int64]]
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Trainer:
 
     Attributes:
         model, optimizer, hardware, config: what is trained and how.
-        batches: micro-batch number -> int64 [micro_batch_size, sequence_length + 1], a pure function.
+        loader: the rows of any step, a pure function.
         validation: held-out windows of each language.
         folder: where `metrics.jsonl` and `checkpoints/` go.
         identity: JSON values that a checkpoint must share to be continued here.
@@ -140,7 +140,7 @@ class Trainer:
     optimizer: OptimizerParts
     hardware: Hardware
     config: TrainConfig
-    batches: Batches
+    loader: BatchSource
     validation: Mapping[str, list[NDArray[np.int64]]]
     folder: Path
     identity: Mapping[str, Any]
@@ -163,11 +163,13 @@ class Trainer:
         try:
             with (
                 _interruptible() as interrupted,
+                Prefetcher(self.loader, progress.step, self.config.steps) as batches,
                 self.context.reporter.task("train", self.config.steps, "steps", progress.step) as bar,
             ):
-                speed = _Speed(self.config.tokens_per_step)
+                speed = _Speed(self.config.tokens_per_step, batches)
                 while progress.step < self.config.steps:
-                    loss = self._step(progress, board, speed)
+                    speed.start()
+                    loss = self._step(next(batches), progress, board, speed)
                     bar.advance(1, f"loss {loss:.2f}, {speed.rate:,.0f} tokens/s")
                     self._evaluate(progress, board)
                     stop = interrupted() and progress.step < self.config.steps
@@ -235,16 +237,14 @@ class Trainer:
 
         return SummaryWriter(str(self.context.tensorboard), purge_step=step + 1 if step else None)
 
-    def _step(self, progress: Progress, board: SummaryWriter | None, speed: _Speed) -> float:
+    def _step(self, batch: Batch, progress: Progress, board: SummaryWriter | None, speed: _Speed) -> float:
         """One optimizer step; returns its loss in nats a token."""
         config = self.config
-        speed.start()
         rate = learning_rate(progress.step, config)
         set_learning_rate(self.optimizer, rate)
         loss = 0.0
-        for micro in range(config.gradient_accumulation):
-            batch = self.batches(progress.step * config.gradient_accumulation + micro)
-            loss += self._backward(batch) / config.gradient_accumulation
+        for start in range(0, config.rows_per_step, config.micro_batch_size):
+            loss += self._backward(batch.rows(start, start + config.micro_batch_size))
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._diverged(progress.step + 1, loss, norm)
@@ -258,19 +258,26 @@ class Trainer:
             self._log(progress, rate, norm, board, speed)
         return loss
 
-    def _backward(self, batch: NDArray[np.int64]) -> float:
-        """Add the gradient of one micro-batch to the mean over the step; returns its own loss."""
-        tokens = torch.from_numpy(batch).to(self.hardware.device)
+    def _backward(self, batch: Batch) -> float:
+        """Add the gradient of one micro-batch to that of the step; returns its part of the step's loss."""
+        device = self.hardware.device
+        inputs, targets = (torch.from_numpy(array).to(device) for array in (batch.inputs, batch.targets))
+        positions = segments = None
+        if batch.separate:
+            positions, segments = (
+                torch.from_numpy(array).to(device) for array in (batch.positions, batch.segments)
+            )
         with self.hardware.autocast():
-            hidden = self.model.hidden_states(tokens[:, :-1])
+            hidden = self.model.hidden_states(inputs, None, positions, segments)
         loss = chunked_loss(
             hidden.flatten(0, 1),
             self.model.lm_head.weight,
-            tokens[:, 1:].reshape(-1),
+            targets.reshape(-1),
             self.config.loss_chunk_tokens,
             self.hardware.dtype,
+            batch.step_targets,
         )
-        (loss / self.config.gradient_accumulation).backward()
+        loss.backward()
         return float(loss.item())
 
     def _diverged(self, step: int, loss: float, norm: float) -> HainaError:
@@ -294,7 +301,13 @@ class Trainer:
             "gradient_norm": norm,
         }
         self._write(progress, line)
-        self.context.events.write("train.step", **line, tokens_per_second=round(speed.rate, 1))
+        self.context.events.write(
+            "train.step",
+            **line,
+            tokens_per_second=round(speed.rate, 1),
+            loader_waits=speed.batches.waits,
+            loader_wait_seconds=round(speed.batches.waited_seconds, 3),
+        )
         if board is not None:
             for name, value in (
                 ("loss/train", progress.final_loss),
@@ -308,10 +321,10 @@ class Trainer:
         if progress.step % self.config.evaluate_every and progress.step != self.config.steps:
             return
         config = self.config
+        size, chunk = config.micro_batch_size, config.loss_chunk_tokens
+        start_id = self.model.config.bos_token_id if config.loader.document_mask else None
         progress.validation = {
-            lang: held_out_loss(
-                self.model, windows, config.micro_batch_size, config.loss_chunk_tokens, self.hardware
-            )
+            lang: held_out_loss(self.model, windows, size, chunk, self.hardware, start_id)
             for lang, windows in self.validation.items()
         }
         if not progress.validation:
@@ -348,10 +361,10 @@ class Trainer:
 
 
 class _Speed:
-    """Tokens a second of the last steps: evaluations and checkpoints are not counted."""
+    """Tokens a second of the last steps: evaluations and checkpoints are not counted, waiting for `batches` is."""
 
-    def __init__(self, tokens_per_step: int) -> None:
-        self.tokens_per_step = tokens_per_step
+    def __init__(self, tokens_per_step: int, batches: Prefetcher) -> None:
+        self.tokens_per_step, self.batches = tokens_per_step, batches
         self.started = 0.0
         self.seconds = 0.0
 

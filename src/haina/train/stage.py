@@ -7,15 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from haina.model.config import ModelConfig
 from haina.model.huggingface import save
 from haina.model.transformer import Transformer
 from haina.runtime.errors import HainaError
-from haina.runtime.files import atomic_path, read_json, write_json
+from haina.runtime.files import atomic_path, write_json
 from haina.runtime.stage import StageContext, StageResult
 from haina.runtime.tokenizer_file import TokenizerFile
-from haina.shards import IndexedDataset
-from haina.shards.mixture import open_loader
+from haina.shards.loader import Loader, open_loader
+from haina.shards.shard_set import ShardSet, read_description
 from haina.train.config import TrainConfig
 from haina.train.evaluation import validation_windows
 from haina.train.hardware import Hardware, choose, in_use
@@ -44,9 +47,12 @@ def run(config: TrainConfig, context: StageContext) -> StageResult:
     )
     hardware = choose(config)
     with in_use(hardware):
-        trainer = _trainer(config, shape, hardware, context, checksums)
+        plans = config.loader.plans or context.scratch / "plans"
+        settings = config.loader.with_sizes(config.sequence_length, config.rows_per_step, context.seed)
+        loader = open_loader(shards, settings, plans)
+        trainer = _trainer(config, shape, hardware, context, checksums, loader)
         progress = trainer.run()
-    _write_summary(trainer, progress, context.out("train"))
+    _write_summary(trainer, progress, context.out("train"), loader)
     _write_model(trainer.model, tokenizer, context.out("model"))
     tokens = config.steps * config.tokens_per_step
     metrics = {
@@ -60,12 +66,25 @@ def run(config: TrainConfig, context: StageContext) -> StageResult:
 
 def _checked_shards(shards: Path, tokenizer: TokenizerFile) -> dict[str, str]:
     """SHA-256 of each split, once the shards are known to be this tokenizer's."""
-    description: dict[str, Any] = read_json(shards / "shards.json")
+    description: dict[str, Any] = read_description(shards)
     if description["tokenizer"]["fingerprint"] != tokenizer.fingerprint:
         raise HainaError(
             f"{shards}: encoded with another tokenizer than {tokenizer.folder}", "run the shards stage again"
         )
     return {name: split["sha256"] for name, split in sorted(description["splits"].items())}
+
+
+class _Stream:
+    """The tokens of a split, read where they are looked at."""
+
+    def __init__(self, shards: ShardSet) -> None:
+        self.shards = shards
+
+    def __len__(self) -> int:
+        return self.shards.total_tokens
+
+    def __getitem__(self, key: slice, /) -> NDArray[np.integer]:
+        return self.shards.tokens(key.start, key.stop)
 
 
 def _trainer(
@@ -74,15 +93,15 @@ def _trainer(
     hardware: Hardware,
     context: StageContext,
     checksums: dict[str, str],
+    loader: Loader,
 ) -> Trainer:
     shards = context.input("shards")
-    loader = open_loader(shards, config.sequence_length, config.micro_batch_size, context.seed)
     validation = {}
-    for prefix in sorted(path.with_suffix("") for path in shards.glob(f"{VALIDATION_PREFIX}*.idx")):
-        held_out = IndexedDataset(prefix).tokens
+    for split in sorted(name for name in checksums if name.startswith(VALIDATION_PREFIX)):
+        held_out = _Stream(ShardSet.open(shards, split))
         windows = validation_windows(held_out, config.sequence_length, config.validation_tokens)
         if windows:
-            validation[prefix.name.removeprefix(VALIDATION_PREFIX)] = windows
+            validation[split.removeprefix(VALIDATION_PREFIX)] = windows
     model = Transformer(shape)
     model.initialize(context.seed)
     model.to(hardware.device).train()
@@ -90,19 +109,18 @@ def _trainer(
         for block in model.model.layers:
             block.compile()
     identity = {
-        "configuration": config.model_dump(mode="json"),
+        "configuration": config.model_dump(mode="json", exclude={"loader": {"plans"}}),
         "model": shape.model_dump(mode="json"),
         "shards": checksums,
         "seed": context.seed,
+        "loader": {name: value for name, value in loader.identity().items() if name != "seed"},
     }
-    if mixture := read_json(shards / "shards.json").get("mixture"):
-        identity["mixture"] = mixture
     return Trainer(
         model,
         build_optimizer(model, config),
         hardware,
         config,
-        loader.batch,
+        loader,
         validation,
         context.out("train"),
         identity,
@@ -110,7 +128,7 @@ def _trainer(
     )
 
 
-def _write_summary(trainer: Trainer, progress: Progress, folder: Path) -> None:
+def _write_summary(trainer: Trainer, progress: Progress, folder: Path, loader: Loader) -> None:
     config, shape = trainer.config, trainer.model.config
     write_json(
         folder / "summary.json",
@@ -118,6 +136,8 @@ def _write_summary(trainer: Trainer, progress: Progress, folder: Path) -> None:
             "parameters": shape.parameter_count,
             "tokens": progress.step * config.tokens_per_step,
             "steps": progress.step,
+            "epochs": {name or "all": round(read, 4) for name, read in loader.epochs(progress.step).items()},
+            "padding": round(loader.plan.padding, 6),
             "final_loss": None if math.isnan(progress.final_loss) else progress.final_loss,
             "validation": {lang: {"loss": loss} for lang, loss in progress.validation.items()},
             "precision": trainer.hardware.precision,

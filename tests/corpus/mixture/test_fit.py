@@ -112,16 +112,14 @@ def test_zh_and_en_are_equals(tmp_path: Path, domain_file: Callable[..., Path]) 
 
 def test_a_tokenizer_of_ones_own(three_domains: list[str], tmp_path: Path) -> None:
     """Its ids are what proxies read, and none is learned; hardly more than a byte each, since it knows other text."""
-    from haina.runtime.files import write_json, write_text
     from haina.tokenizer.config import TokenizerConfig
-    from haina.tokenizer.stage import TOKENIZER_CONFIG
+    from haina.tokenizer.folder import write_folder
     from haina.tokenizer.train import train_tokenizer
 
     folder = tmp_path / "tokenizer"
     rng = random.Random(1)
     texts = ["".join(rng.choices("甲乙丙丁戊己庚辛壬癸QWXYZJKV", k=30)) for _ in range(400)]
-    write_text(folder / "tokenizer.json", train_tokenizer(texts, TokenizerConfig(vocab_size=512)).to_str())
-    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+    write_folder(folder, train_tokenizer(texts, TokenizerConfig(vocab_size=512)))
     pools = run(three_domains, tmp_path / "out", proxies=10, tokens=2000, tokenizer=folder).prepared.pools
     assert pools.separator == 512
     assert pools.bytes_per_token == pytest.approx(1.3, abs=0.4)

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from haina.corpus.blocks import open_parquet
 from haina.corpus.decontaminate.build import build_index
 from haina.corpus.decontaminate.config import DecontaminateConfig
 from haina.corpus.decontaminate.decide import METHODS
@@ -29,6 +28,7 @@ from haina.corpus.decontaminate.items import Benchmarks, read_benchmarks
 from haina.corpus.documents import PREVIEW_CHARACTERS, part_name
 from haina.runtime.errors import HainaError
 from haina.runtime.files import atomic_path, write_json
+from haina.runtime.parquet_rows import open_parquet
 from haina.runtime.stage import StageContext, StageResult
 
 STAGE = "decontaminate"

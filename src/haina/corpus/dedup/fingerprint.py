@@ -22,10 +22,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from haina.corpus.blocks import Block, packed_strings, read_rows
+from haina.corpus.blocks import Block, read_rows
 from haina.corpus.dedup.minhash import signatures_batch
 from haina.corpus.dedup.shingles import shingle_sets
 from haina.runtime.executor import Executor, Location, local_copy
+from haina.runtime.parquet_rows import packed_strings
 
 QUALITY_COLUMN = "score.quality"
 DATE_COLUMN = "date"

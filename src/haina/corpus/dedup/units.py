@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from haina.corpus.blocks import packed_strings
 from haina.corpus.dedup.fingerprint import DATE_COLUMN, QUALITY_COLUMN, Part
 from haina.corpus.dedup.shingles import tokenize_batch
 from haina.corpus.repeats.units import units_batch
+from haina.runtime.parquet_rows import packed_strings
 
 UNITS_SCHEMA = pa.schema(
     [

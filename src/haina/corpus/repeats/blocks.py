@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from haina.corpus.blocks import Block, packed_strings, read_rows
+from haina.corpus.blocks import Block, read_rows
 from haina.corpus.dedup.shingles import Tokens, tokenize_batch
 from haina.corpus.repeats.config import Level
 from haina.corpus.repeats.units import units_batch
 from haina.runtime.errors import HainaError
+from haina.runtime.parquet_rows import packed_strings
 
 BATCH_BYTES = 8 << 20
 # A piece of a long document ends behind a line end or, for windows, a blank: no token reaches over either.

@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
-from haina.corpus.blocks import Block, packed_strings, read_rows
+from haina.corpus.blocks import Block, read_rows
 from haina.corpus.repeats.blocks import ids_of, rank_keys, ranks, token_batches
 from haina.corpus.repeats.config import RepeatsConfig
 from haina.corpus.repeats.messages import Message, as_occurrences
 from haina.corpus.repeats.scanner import Scanner
 from haina.corpus.repeats.tables import I64, U64, HashSet, KeyTable, Occurrences
+from haina.runtime.parquet_rows import packed_strings
 
 METADATA_KEY = "haina"
 REPEATS_SCHEMA = pa.schema(
