@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trained_tokenizer import tokenizer_folder
-
 Ids = list[int]
 TURNS = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}{{ message['content'] | FILTERS }}"
 TURNS += "{{ '<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}"
@@ -230,6 +228,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     python = options.llama_python or (sys.executable if importlib.util.find_spec("llama_cpp") else None)
+    from trained_tokenizer import tokenizer_folder  # the child's Python has llama_cpp and little else
+
     result = compare(tokenizer_folder(options.tokenizer), python, options.lines, options.data)
     print(f"{result['tokenizer']}: {result['vocab_size']:,} ids")
     print(

@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from haina.runtime.files import write_json
+from haina.tokenizer import train_tokenizer
+from haina.tokenizer.config import TokenizerConfig
+from haina.tokenizer.folder import write_folder
 
 CHINESE = ["海纳百川", "有容乃大", "图书馆", "天气预报", "歷史資料", "語言模型", "。", "，"]
 ENGLISH = ["rivers", "oceans", "library", "weather", "history", "language", ".", ","]
@@ -72,25 +73,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = random.Random(1)
     letters = "海纳百川有容乃大图书馆天气预报abcdefghij"
     texts = ["".join(rng.choice(letters) for _ in range(30)) for _ in range(400)]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\p{N}|[\r\n]+|[^\p{N}\r\n]+"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=512,
-        special_tokens=["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=12,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names})
+    write_folder(folder, train_tokenizer(texts, TokenizerConfig(vocab_size=512)))
     return folder
 
 
