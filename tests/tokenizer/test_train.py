@@ -201,3 +201,19 @@ def test_too_little_text_says_what_can_be_had() -> None:
 def test_no_text_is_an_error(texts: list[str]) -> None:
     with pytest.raises(HainaError, match="no text"):
         train_tokenizer(texts, TokenizerConfig())
+
+
+def test_rare_characters_give_their_place_to_frequent_words() -> None:
+    rng = random.Random(2)
+    rare = [chr(0x4E00 + 50 * number) for number in range(300)]  # each once
+    words = ["".join(rng.choices("的是在有人我他这", k=2)) for _ in range(60)]
+    texts = ["".join(rng.choices(words, k=30)) + rng.choice(rare) for _ in range(300)]
+    pieces = {
+        piece_bytes(piece).decode("utf-8", "replace")
+        for piece in train_tokenizer(
+            texts, TokenizerConfig(vocab_size=512, character_coverage=1.0)
+        ).get_vocab()
+    }
+    assert set("的是在有人我他这") <= pieces
+    assert sum(character in pieces for character in rare) < 20
+    assert len(pieces & set(words)) > 30

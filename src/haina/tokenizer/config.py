@@ -31,8 +31,8 @@ class TokenizerConfig(BaseModel):
         default=0.9995,
         ge=0.0,
         le=1.0,
-        description="share of the text whose characters get a piece each before any word does, as far as they fit into "
-        "half of the vocabulary; others are written in bytes",
+        description="share of the text whose characters get a piece each, if they are not rarer than the last pair "
+        "merged within words; others are written in bytes",
     )
     superword_share: float = Field(
         default=0.2,

@@ -96,6 +96,7 @@ class Symbols:
     Attributes:
         spellings: bytes of each base symbol: the 256 bytes, the beginnings of characters, the characters.
         merges: pairs of ids that spell beginnings and characters; merge i makes id 256 + i.
+        counts: int64 [spellings], how much each character counts; 0 for what is none.
     """
 
     symbols: NDArray[np.int32]
@@ -104,6 +105,18 @@ class Symbols:
     weights: NDArray[np.int64]
     spellings: list[bytes]
     merges: list[tuple[int, int]]
+    counts: NDArray[np.int64]
+
+    def frequent(self, least: int) -> NDArray[np.bool_]:
+        """Which base symbols stay when characters that count less than `least` are written in bytes [spellings]: bytes,
+        the other characters, and what these begin with."""
+        keep = self.counts >= least
+        keep[:256] = True
+        # A character comes after all that it is made of.
+        for number in range(len(self.merges) - 1, -1, -1):
+            if keep[256 + number]:
+                keep[self.merges[number][0]] = True
+        return keep
 
 
 def code_points(texts: Iterable[tuple[str, str]]) -> dict[str, NDArray[np.uint32]]:
@@ -189,6 +202,8 @@ def prepare(
     spellings, merges, ids = spelt(covered(counts, coverage, room))
     mapping = np.full(CODE_POINTS + 1, HOLE, np.int32)
     mapping[list(ids)] = list(ids.values())
+    counts_of_ids = np.zeros(len(spellings), np.int64)
+    counts_of_ids[list(ids.values())] = counts[list(ids)]
     borders = np.cumsum([0, *(len(points) for points in points_of.values())], dtype=np.int64)
     if borders[-1] > MOST_CHARACTERS:
         raise HainaError(
@@ -210,6 +225,5 @@ def prepare(
         gaps[first] = NEVER
         gaps[first + 1 : first + len(points)] = table.gaps[kinds[:-1], kinds[1:]]
     passages = np.concatenate([*starts, [len(symbols)]]).astype(np.int64)
-    return Symbols(
-        symbols, gaps, passages, np.concatenate([*counted, np.empty(0, np.int64)]), spellings, merges
-    )
+    of_texts = np.concatenate([*counted, np.empty(0, np.int64)])
+    return Symbols(symbols, gaps, passages, of_texts, spellings, merges, counts_of_ids)
