@@ -10,7 +10,8 @@ from pathlib import Path
 def main() -> None:
     """Run them; the exit code is that of the first that failed."""
     here = Path(__file__).resolve()
-    for script in sorted(path for path in here.parent.glob("*.py") if path != here):
+    scripts = (path for path in here.parent.glob("*.py") if path != here)
+    for script in sorted(path for path in scripts if "__main__" in path.read_text(encoding="utf-8")):
         print(f"== {script.name}", flush=True)
         done = subprocess.run([sys.executable, str(script)], check=False)
         if done.returncode != 0:

@@ -49,6 +49,7 @@ from haina.train.loss import chunked_loss
 from haina.train.optimizer import build_optimizer, set_learning_rate
 from haina.train.schedule import learning_rate
 from held_out_text import DATA, held_out_texts, training_files
+from trained_tokenizer import HERE, tokenizer_folder
 
 SETS = ("zh wiki", "zh law", "zh news", "en wiki")
 LAYERS, WIDTH, HEADS, FEED_FORWARD, WINDOW, ROWS = 4, 192, 3, 512, 256, 8
@@ -444,8 +445,8 @@ def report(results: dict[str, list[dict[str, Any]]], rows: list[dict[str, Any]],
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("tokenizer", type=Path, nargs="?", help="default: learnt now, kept in build/")
+    parser.add_argument("out", type=Path, nargs="?", default=HERE.with_name("tokenizer-downstream"))
     parser.add_argument("--against", type=Path, default=DATA / "vocabs" / "baichuan.model")
     parser.add_argument("--train", type=Path, help="default: OUT/train_text, written when it is missing")
     parser.add_argument("--steps", type=int, default=700)
@@ -460,7 +461,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     options.out.mkdir(parents=True, exist_ok=True)
     peer = options.against.stem
-    vocabularies = {"ours": options.tokenizer, peer: options.against}
+    vocabularies = {"ours": tokenizer_folder(options.tokenizer), peer: options.against}
     settings = {
         "vocabularies": {name: fingerprint_tree(path) for name, path in vocabularies.items()},
         "steps": options.steps,
