@@ -4,8 +4,8 @@ One command, all figures, each beside what bounds it:
 
   ceilings     matrix products in bf16 (random data) and a copy on the device: measured, the bound of all that follows
   attention    forward and backward of every backend PyTorch has here, with and without documents kept apart
-  7b           pretraining steps of baichuan-7b, 4,096 tokens a row: float32 master weights, both moments and float32
-               gradients on the device (`haina.train.lean`), nothing offloaded; memory beside `haina.train.memory`
+  7b           pretraining steps of baichuan-7b, 4,096 tokens a row: float32 master weights (`split_weights`), both
+               moments and float32 gradients on the device, nothing offloaded; memory beside `haina.train.memory`
   ladder       a training step of every preset of ours that fits, eager and (larger ones) compiled
   decode       tokens a second of the inference model, as a share of what reading its weights and cache once allows
   loss         the chunked linear cross-entropy against one that holds all logits
@@ -55,10 +55,9 @@ from haina.shards.batch import BATCH_PIECE, Batch
 from haina.train.config import TrainConfig
 from haina.train.guards import Guard
 from haina.train.hardware import Hardware, in_use
-from haina.train.lean import lean_optimizer
 from haina.train.loss import linear_cross_entropy, plain_loss
 from haina.train.memory import GIB, estimate
-from haina.train.optimizer import OptimizerParts, build_optimizer
+from haina.train.optimizer import build_optimizer
 from haina.train.recompute import recompute_blocks
 from haina.train.step import Stepper
 
@@ -397,7 +396,7 @@ class Run:
     accumulation: int = 1
     compiled: bool = False
     recompute: Any = "none"
-    lean: bool = False
+    split_weights: bool = False
     chunk: int = 2048
     optimizer: Any = "adamw"
     documents: bool = False
@@ -424,14 +423,14 @@ def training_step(bench: Bench, part: str, name: str, shape: ModelConfig, run: R
         loss_chunk_tokens=run.chunk,
         precision="bf16",
         optimizer=run.optimizer,
+        split_weights=run.split_weights,
         learning_rate=rate,
         matrix_learning_rate=rate,
         steps=1000,
     )
-    optimizer: OptimizerParts = lean_optimizer(model, config) if run.lean else build_optimizer(model, config)
-    stepper = Stepper(
-        model, optimizer, Guard(config.guards, bench.device), Hardware(bench.device, BF16, 1), config
-    )
+    optimizer = build_optimizer(model, config)
+    guard = Guard(config.guards, bench.device)
+    stepper = Stepper(model, optimizer, guard, Hardware(bench.device, BF16, 1), config)
     batch = random_batch(shape, run.rows * run.accumulation, run.length, run.documents)
     rows: list[Tensor] = []
     priority = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -465,7 +464,7 @@ def memory(bench: Bench, part: str, name: str, shape: ModelConfig, run: Run) -> 
         compiled=run.compiled,
         accumulation=run.accumulation,
         document_mask=run.documents,
-        lean=run.lean,
+        split_weights=run.split_weights,
         path="compiled" if run.compiled else "plain",
     )
     guess = f"estimate {expected.total / GIB:.2f} GiB, at the {expected.moment}"
@@ -497,10 +496,10 @@ def tiny_shape(**changes: Any) -> ModelConfig:
 def seven(bench: Bench, part: str = "7b") -> None:
     length = 64 if bench.tiny else 4096
     runs = [
-        ("baichuan-7b", Run(1, length, 8, compiled=True, lean=True)),
-        ("baichuan-7b", Run(2, length, 4, compiled=True, lean=True, recompute="selective")),
-        ("baichuan-7b", Run(1, length, 1, compiled=True, lean=True)),
-        ("ours-7b", Run(1, length, 8, compiled=True, lean=True)),
+        ("baichuan-7b", Run(1, length, 8, compiled=True, split_weights=True)),
+        ("baichuan-7b", Run(2, length, 4, compiled=True, split_weights=True, recompute="selective")),
+        ("baichuan-7b", Run(1, length, 1, compiled=True, split_weights=True)),
+        ("ours-7b", Run(1, length, 8, compiled=True, split_weights=True)),
     ]
     for preset_name, run in runs[:1] if part == "repeatable" else runs:
         shape = tiny_shape(tie_word_embeddings=False) if bench.tiny else preset(preset_name)

@@ -77,11 +77,12 @@ def measured_step(
     document_mask: bool = False,
     accumulation: int = 1,
     loss_chunk: int = 0,
+    split_weights: bool = False,
 ) -> int:
     """Most bytes alive in the second step of a model: by then all state is there."""
     model = Transformer(config)
     recompute_blocks(model, recompute)  # type: ignore[arg-type]
-    parts = build_optimizer(model, TrainConfig(optimizer=optimizer, steps=100))
+    parts = build_optimizer(model, TrainConfig(optimizer=optimizer, split_weights=split_weights, steps=100))
     tokens = torch.randint(0, config.vocab_size, (rows, length))
     places = torch.arange(length).expand(rows, length).contiguous()
     positions, segments = (places, places // 37) if document_mask else (None, None)
@@ -154,6 +155,10 @@ def test_a_step_needs_what_was_estimated(case: str, path: str) -> None:
     check(config, options.pop("rows", 4), options.pop("length", 256), path=path, **options)
 
 
+def test_split_weights_need_what_was_estimated() -> None:
+    check(shape(num_hidden_layers=12), 2, 128, path="plain", split_weights=True)
+
+
 @pytest.mark.parametrize("case", RECOMPUTED)
 def test_recomputation_saves_what_was_estimated(case: str) -> None:
     options = dict(RECOMPUTED[case])
@@ -223,15 +228,17 @@ def test_activations_of_large_models(name: str) -> None:
 
 
 def test_seven_billion_parameters_on_one_device() -> None:
-    """The plan for a GPU of 140 GiB: lean fits, the ordinary layout does not."""
+    """The plan for a GPU of 140 GiB: split weights fit, the ordinary layout does not."""
     config = preset("baichuan-7b")
     options: dict[str, Any] = {
         "micro_batch_size": 1, "sequence_length": 4096, "compiled": True, "accumulation": 8, "loss_chunk": 2048,
     }  # fmt: skip
-    lean, ordinary = estimate(config, lean=True, **options), estimate(config, **options)
-    assert 118 * GIB < lean.total < 132 * GIB
-    assert ordinary.total - lean.total > 12 * GIB
-    state = lean.components["parameters"] + lean.components["optimizer state"] + lean.components["gradients"]
+    split, ordinary = estimate(config, split_weights=True, **options), estimate(config, **options)
+    assert 118 * GIB < split.total < 132 * GIB
+    assert ordinary.total - split.total > 12 * GIB
+    state = (
+        split.components["parameters"] + split.components["optimizer state"] + split.components["gradients"]
+    )
     assert state == 16 * config.parameter_count
 
 

@@ -89,6 +89,23 @@ def test_ctrl_c_finishes_the_step_keeps_it_and_goes_on(tiny, inputs, undisturbed
     assert fingerprint_tree(tmp_path / "out") == fingerprint_tree(undisturbed / "out")
 
 
+def test_split_weights_go_on_bit_for_bit_and_train_as_whole_ones(tiny, inputs, tmp_path):
+    whole = tiny.configuration(optimizer="adamw", precision="bf16", learning_rate=3e-3)
+    split = whole.model_copy(update={"split_weights": True})
+    for name, config in (("whole", whole), ("split", split)):
+        tiny.run(config, tiny.context(inputs, tmp_path / name))
+    watcher = Watcher(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run(split, tiny.context(inputs, tmp_path / "stopped", reporter=watcher))
+    tiny.run(split, tiny.context(inputs, tmp_path / "stopped"))
+    assert fingerprint_tree(tmp_path / "stopped/out") == fingerprint_tree(tmp_path / "split/out")
+    losses = [
+        json.loads((tmp_path / name / "out/train/summary.json").read_text())["final_loss"]
+        for name in ("whole", "split")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=5e-3)
+
+
 def test_a_second_run_on_a_finished_folder_trains_nothing(tiny, inputs, undisturbed, copy):
     watcher = Watcher()
     tiny.run(tiny.configuration(), tiny.context(inputs, copy, reporter=watcher))

@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from haina.model.transformer import Transformer
@@ -23,17 +25,23 @@ STANDARD_DEVIATION = 0.02
 SHARE_OF_FAN_IN = 0.5
 
 
-@torch.no_grad()
-def initialize(model: Transformer, seed: int, scheme: Scheme = "gpt2") -> None:
-    """Fill the weights of `model`, in place, parameter by parameter in the order of `named_parameters`."""
+def initial_weights(
+    model: Transformer, seed: int, scheme: Scheme = "gpt2"
+) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Each parameter of `model`, in the order of `named_parameters`, and its first value, float32 on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
-            parameter.fill_(1.0)
-            continue
-        values = torch.empty(parameter.shape, dtype=torch.float32)
-        deviation = _deviation(name, parameter.shape[1], model.config.num_hidden_layers, scheme)
-        values.normal_(0.0, deviation, generator=generator)
+        values = torch.ones(parameter.shape, dtype=torch.float32)
+        if parameter.dim() > 1:
+            deviation = _deviation(name, parameter.shape[1], model.config.num_hidden_layers, scheme)
+            values.normal_(0.0, deviation, generator=generator)
+        yield parameter, values
+
+
+@torch.no_grad()
+def initialize(model: Transformer, seed: int, scheme: Scheme = "gpt2") -> None:
+    """Fill the weights of `model`, in place."""
+    for parameter, values in initial_weights(model, seed, scheme):
         parameter.copy_(values)
 
 

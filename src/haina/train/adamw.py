@@ -57,13 +57,14 @@ class AdamW(torch.optim.Optimizer):
         Args:
             skip: float32 [] on the device of the parameters; 1.0 leaves them and all state as they are.
         """
-        changes = [
-            self._update(parameters, group, skip)
-            for group in self.param_groups
-            for parameters in _slices([p for p in group["params"] if p.grad is not None])
-        ]
+        changes = [change for group in self.param_groups for change in self._step(group, skip)]
         if changes:
             self.squared_change = torch.stack(changes).sum()
+
+    def _step(self, group: dict[str, Any], skip: Tensor | None) -> Iterator[Tensor]:
+        """Update a group, part by part; yields the sum of squares of each part's change."""
+        for parameters in _slices([p for p in group["params"] if p.grad is not None]):
+            yield self._update(parameters, group, skip)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any], skip: Tensor | None) -> Tensor:
         """Update some parameters of a group; returns the sum of squares of their change."""

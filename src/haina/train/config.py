@@ -161,6 +161,11 @@ class TrainConfig(BaseModel):
         description="what blocks compute again in the backward pass, to save memory: nothing; all but matrix products "
         "and attention; everything",
     )
+    split_weights: bool = Field(
+        default=False,
+        description="AdamW keeps the blocks' float32 matrices as the bf16 numbers that products read and the sixteen "
+        "bits that are missing, 4 bytes a weight instead of 6; the same numbers",
+    )
     loss_chunk_tokens: int = Field(
         default=0,
         ge=0,
@@ -188,6 +193,12 @@ class TrainConfig(BaseModel):
     def _schedule_fits(self) -> TrainConfig:
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be below steps {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _split_weights_fit(self) -> TrainConfig:
+        if self.split_weights and (self.optimizer != "adamw" or self.precision == "fp32"):
+            raise ValueError("split_weights: is for optimizer adamw and precision bf16")
         return self
 
     @model_validator(mode="after")

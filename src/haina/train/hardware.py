@@ -51,7 +51,7 @@ def choose(config: TrainConfig) -> Hardware:
     """Device, precision and threads of this run.
 
     Raises:
-        HainaError: CUDA is asked for and there is none.
+        HainaError: CUDA is asked for and there is none, or split weights and bf16 would not be used.
     """
     # Pages of 2 MiB for large tensors, where the system gives them to those who ask: a step on a CPU is a tenth faster.
     # torch reads this when it makes its first tensor.
@@ -63,6 +63,11 @@ def choose(config: TrainConfig) -> Hardware:
         )
     device = torch.device("cuda" if available and config.device != "cpu" else "cpu")
     bf16 = config.precision == "bf16" or (config.precision == "auto" and has_native_bf16(device))
+    if config.split_weights and not bf16:
+        raise HainaError(
+            "train.split_weights: there are no fast bf16 products here, and float32 ones read whole weights",
+            "leave it out, or set train.precision: bf16",
+        )
     return Hardware(device, torch.bfloat16 if bf16 else torch.float32, config.threads or physical_cores())
 
 

@@ -14,14 +14,14 @@ carries with it - ends up byte-identical.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from haina.model.transformer import Transformer
 from haina.runtime.files import write_text
@@ -74,7 +74,7 @@ class Trainer:
         context: progress and messages.
         monitor: events and figures.
         quarantine: where batches go that break a step.
-        initialize: puts the model into the state before the first step.
+        first_weights: each parameter and its value before the first step.
     """
 
     model: Transformer
@@ -88,7 +88,7 @@ class Trainer:
     context: StageContext
     monitor: Monitor
     quarantine: Quarantine
-    initialize: Callable[[], None]
+    first_weights: Callable[[], Iterable[tuple[nn.Parameter, Tensor]]]
     progress: Progress = field(default_factory=Progress, init=False)
     _note: str = field(default="", init=False)
 
@@ -268,10 +268,7 @@ class Trainer:
         choices = self.watch.go_back(trouble, [step for step in kept if step in self.keeping.due])
         progress = self.checkpoints.first_whole(choices, self.tensors)
         if progress is None:
-            self.initialize()
-            for values in self.optimizer.state.values():
-                for value in values.values():
-                    value.zero_()
+            self.optimizer.restart(self.first_weights())
             self.guard.reset()
             progress = Progress()
         entry = self.watch.went_back(trouble, progress.step, progress.record)

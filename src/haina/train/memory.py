@@ -74,7 +74,7 @@ class _Step:
     path: Path
     recompute: Recompute
     masked: bool
-    lean: bool
+    split_weights: bool
 
     @property
     def query(self) -> int:
@@ -161,7 +161,7 @@ def _block_kept(step: _Step) -> int:
 def _copies(step: _Step) -> int:
     """Bytes of the blocks' weights as the products read them, where that is not the parameters themselves."""
     config = step.config
-    if step.lean:
+    if step.split_weights:
         return 0
     if step.item < WIDE:
         return step.item * step.matrices
@@ -272,7 +272,7 @@ def estimate(
     accumulation: int = 1,
     document_mask: bool = False,
     path: Path | None = None,
-    lean: bool = False,
+    split_weights: bool = False,
 ) -> MemoryEstimate:
     """Memory of a training step on one device.
 
@@ -287,22 +287,24 @@ def estimate(
         accumulation: micro-batches a step; above 1 all gradients exist while activations do.
         document_mask: whether attention is kept within documents by a mask.
         path: which forward pass; default: the fused one on a CPU, compiled or plain elsewhere.
-        lean: whether weights are kept as `haina.train.lean` does; what the products read takes no room of its own.
+        split_weights: whether weights are kept as `haina.train.split_adamw` does; what the products read takes no room
+            of its own.
 
     Returns:
         the estimate at the fullest moment, without what the CUDA context itself takes (about 0.5 GiB).
     """
     cuda = str(device).startswith("cuda")
+    not_fused = cuda or split_weights or recompute != "none"
     step = _Step(
         model_config,
         tokens=micro_batch_size * sequence_length,
         row=sequence_length,
         item=_item_size(dtype),
         cuda=cuda,
-        path=path or ("compiled" if compiled else "plain" if cuda or recompute != "none" else "fused"),
+        path=path or ("compiled" if compiled else "plain" if not_fused else "fused"),
         recompute=recompute,
         masked=document_mask,
-        lean=lean,
+        split_weights=split_weights,
     )
     states = {
         "parameters": WIDE * model_config.parameter_count,
@@ -372,10 +374,11 @@ def estimate_for(config: TrainConfig, shape: ModelConfig, device: object, dtype:
         dtype=dtype,
         device=device,
         loss_chunk=config.loss_chunk_tokens,
-        recompute=getattr(config, "recompute", "none"),
+        recompute=config.recompute,
         compiled=config.compile,
         accumulation=config.gradient_accumulation,
         document_mask=config.loader.document_mask,
+        split_weights=config.split_weights,
     )
 
 
@@ -392,7 +395,7 @@ def fitting_settings(
     as it has to and no further. Fewer than three come back where nothing else fits.
     """
     found: list[str] = []
-    for kind in _changes(config):
+    for kind in _changes(config, _item_size(dtype) < WIDE):
         for changes in kind:
             needed = estimate_for(config.model_copy(update=changes), shape, device, dtype).total
             if needed <= free_bytes:
@@ -404,22 +407,26 @@ def fitting_settings(
     return found
 
 
-def _changes(config: TrainConfig) -> Iterator[Iterator[dict[str, Any]]]:
-    """Kinds of change; of each, the mild ones first."""
+def _changes(config: TrainConfig, rounded: bool) -> Iterator[Iterator[dict[str, Any]]]:
+    """Kinds of change; of each, the mild ones first. `rounded`: products are in bf16."""
     rows = config.rows_per_step
     fewer = [size for size in range(config.micro_batch_size - 1, 0, -1) if rows % size == 0]
     batches: list[dict[str, Any]] = [
         {"micro_batch_size": size, "gradient_accumulation": rows // size} for size in fewer
     ]
-    again: list[dict[str, Any]] = []
-    if "recompute" in type(config).model_fields:
-        again = [{"recompute": mode} for mode in ("selective", "full")]
+    again: list[dict[str, Any]] = [{"recompute": mode} for mode in ("selective", "full")]
+    split: list[dict[str, Any]] = []
+    if config.optimizer == "adamw" and rounded and not config.split_weights:
+        split = [{"split_weights": True}]
     chunk: list[dict[str, Any]] = [{"loss_chunk_tokens": size} for size in (512, 256, 128, 64)]
-    muon: list[dict[str, Any]] = [{"optimizer": "muon"}] if config.optimizer != "muon" else []
+    muon: list[dict[str, Any]] = (
+        [{"optimizer": "muon", "split_weights": False}] if config.optimizer != "muon" else []
+    )
     shorter: list[dict[str, Any]] = [
         {"sequence_length": config.sequence_length >> bits}
         for bits in range(1, config.sequence_length.bit_length() - 6)
     ]
+    yield iter(split)
     yield iter(batches)
     yield iter(again)
     yield ({**few, **mode} for few in batches for mode in again)

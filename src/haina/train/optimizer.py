@@ -16,15 +16,19 @@ from haina.train.adamw import AdamW
 from haina.train.config import TrainConfig
 from haina.train.hardware import has_native_bf16
 from haina.train.muon import Muon, MuonSettings
+from haina.train.split_adamw import SplitAdamW
 
 # Of the peak learning rate, what a group takes; so that one schedule serves groups of different scale.
 SHARE = "share"
 
 
+Part = AdamW | Muon
+
+
 class OptimizerParts:
     """One or more optimizers over disjoint parameters, used as one."""
 
-    def __init__(self, *parts: AdamW | Muon) -> None:
+    def __init__(self, *parts: Part) -> None:
         self.parts = parts
 
     @property
@@ -53,14 +57,31 @@ class OptimizerParts:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
+    @torch.no_grad()
+    def restart(self, weights: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
+        """Be as before the first step, each parameter with its value in `weights`, float32 on any device."""
+        for values in self.state.values():
+            for value in values.values():
+                value.zero_()
+        split = {p: part for part in self.parts if isinstance(part, SplitAdamW) for p in part.state}
+        for parameter, values in weights:
+            if parameter in split:
+                split[parameter].set_master(parameter, values)
+            else:
+                parameter.copy_(values)
+
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> OptimizerParts:
-    """The optimizer that `config.optimizer` names."""
+    """The optimizer that `config.optimizer` names; with `split_weights` block matrices become bf16, one at a time."""
     named = list(model.named_parameters())
-    inside = [p for name, p in named if config.optimizer == "muon" and p.dim() == 2 and ".layers." in name]
-    taken = set(inside)
-    parts: list[AdamW | Muon] = []
-    if inside:
+    inside = [p for name, p in named if p.dim() == 2 and ".layers." in name]
+    parts: list[Part] = []
+    if inside and config.split_weights:
+        group = {"params": inside, "weight_decay": config.weight_decay, SHARE: 1.0}
+        # One kernel of the update is worth its compilation where a GPU would launch twenty.
+        compiled = inside[0].device.type == "cuda"
+        parts.append(SplitAdamW([group], config.learning_rate, config.betas, config.epsilon, compiled))
+    elif inside and config.optimizer == "muon":
         fast = config.precision != "fp32" and has_native_bf16(inside[0].device)
         settings = MuonSettings(
             config.matrix_momentum, config.row_decay, torch.bfloat16 if fast else inside[0].dtype
@@ -68,6 +89,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> OptimizerParts:
         muon = Muon(inside, config.matrix_learning_rate, config.weight_decay, settings)
         muon.param_groups[0][SHARE] = config.matrix_learning_rate / config.learning_rate
         parts.append(muon)
+    taken = set(inside) if parts else set()
     return OptimizerParts(*parts, _adamw([(name, p) for name, p in named if p not in taken], config))
 
 

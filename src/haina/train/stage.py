@@ -10,6 +10,7 @@ from typing import Any
 
 from haina.model.config import ModelConfig
 from haina.model.huggingface import save
+from haina.model.initial import initial_weights
 from haina.model.transformer import Transformer
 from haina.runtime.errors import HainaError
 from haina.runtime.files import atomic_path, fingerprint_bytes, write_json
@@ -105,11 +106,7 @@ def _trainer(
     config: TrainConfig, shape: ModelConfig, hardware: Hardware, context: StageContext, data: _Data
 ) -> Trainer:
     model = Transformer(shape)
-
-    def initialize() -> None:
-        model.initialize(context.seed, config.initialisation)
-
-    initialize()
+    model.initialize(context.seed, config.initialisation)
     model.to(hardware.device).train()
     if config.recompute != "none":
         recompute_blocks(model, config.recompute)
@@ -140,7 +137,7 @@ def _trainer(
         context,
         Monitor(context, config, hardware, flops, name),
         Quarantine(folder / FOLDER, data.shards, data.tokenizer, shape.vocab_size),
-        initialize,
+        lambda: initial_weights(model, context.seed, config.initialisation),
     )
 
 

@@ -4,7 +4,8 @@ Ordinary mixed precision keeps a float32 weight and, while a step runs, its bf16
 half of the weight, rounded. Here the parameter itself becomes that bf16 number and the optimizer keeps the sixteen bits
 that are missing, so that both together are the float32 weight and take four bytes. The forward pass computes with the
 same bits as autocast, gradients are summed in float32, and the update is AdamW's in float32. Of 7 billion parameters
-this saves 13 GiB of 117: on a device of 140 GiB the room for one more row of a micro-batch.
+this saves 13 GiB of 117: on a device of 140 GiB the room for one more row of a micro-batch. Embedding, head and norms
+are read in float32 and stay as they are.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from haina.runtime.errors import HainaError
-from haina.train.adamw import MOMENTS, UPDATES
-from haina.train.config import TrainConfig
-from haina.train.optimizer import SHARE, OptimizerParts
-from haina.train.optimizer import _adamw as adamw_of
+from haina.train.adamw import MOMENTS, UPDATES, AdamW
 
 LOW = "low"
 # Elements updated at once where the update is not compiled: bounds its temporaries.
@@ -74,8 +72,8 @@ def _widen(parameter: Tensor) -> None:
         parameter.grad = parameter.grad.float()
 
 
-class LeanAdamW(torch.optim.Optimizer):
-    """`haina.train.adamw.AdamW` over bf16 parameters and their missing bits.
+class SplitAdamW(AdamW):
+    """AdamW over bf16 parameters and their missing bits.
 
     Args:
         groups: as for any torch optimizer, of float32 parameters; they become bf16 here, in place, with float32
@@ -84,10 +82,7 @@ class LeanAdamW(torch.optim.Optimizer):
         betas, epsilon: as AdamW's.
         compiled: make one kernel of the update; otherwise slices of it run operation by operation.
 
-    State of each parameter: `exp_avg`, `exp_avg_sq`, fp32; `low`, int16; `updates`, fp32 [], steps not skipped.
-
-    Attributes:
-        squared_change: fp32 [], sum of squares of the change that the last step made.
+    State of each parameter: AdamW's, and `low`, int16, the bits that are missing.
 
     Raises:
         HainaError: this PyTorch keeps gradients in the dtype of their parameter only.
@@ -104,10 +99,9 @@ class LeanAdamW(torch.optim.Optimizer):
         if not hasattr(torch.Tensor, "grad_dtype"):
             raise HainaError(
                 f"PyTorch {torch.__version__} has no float32 gradients of bf16 parameters",
-                "use PyTorch 2.11 or later, or the ordinary optimizer",
+                "use PyTorch 2.11 or later, or train.split_weights: false",
             )
-        super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0, "betas": betas, "eps": epsilon})
-        self.squared_change = torch.zeros(())
+        super().__init__(groups, learning_rate, betas, epsilon)
         self._kernel: Callable[..., Tensor] = torch.compile(_update, dynamic=False) if compiled else _update
         self._slice = None if compiled else SLICE
         for parameter in (p for group in self.param_groups for p in group["params"]):
@@ -117,21 +111,7 @@ class LeanAdamW(torch.optim.Optimizer):
             # float32 in one pass. Asking for float32 here would widen each of them first.
             parameter.grad_dtype = None
             parameter.register_post_accumulate_grad_hook(_widen)
-            state = {moment: torch.zeros_like(parameter, dtype=torch.float32) for moment in MOMENTS}
-            state[LOW] = low
-            state[UPDATES] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            self.state[parameter] = state
-
-    @torch.no_grad()
-    def step(self, closure: Any = None, *, skip: Tensor | None = None) -> None:
-        """Update every parameter that has a gradient; `closure` is not used.
-
-        Args:
-            skip: float32 [] on the device of the parameters; 1.0 leaves them and all state as they are.
-        """
-        changes = [change for group in self.param_groups for change in self._step(group, skip)]
-        if changes:
-            self.squared_change = torch.stack(changes).sum()
+            self.state[parameter][LOW] = low
 
     def _step(self, group: dict[str, Any], skip: Tensor | None) -> Iterator[Tensor]:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -160,22 +140,9 @@ class LeanAdamW(torch.optim.Optimizer):
         """The float32 weights of `parameter`, a copy."""
         return join(parameter.detach().view(torch.int16), self.state[parameter][LOW])
 
-
-def block_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """What is worth keeping so: the matrices inside the blocks. Embedding, head and norms are read in float32."""
-    return [p for name, p in model.named_parameters() if p.dim() == 2 and ".layers." in name]
-
-
-def lean_optimizer(model: nn.Module, config: TrainConfig) -> OptimizerParts:
-    """As `haina.train.optimizer.build_optimizer` for AdamW, with the matrices inside the blocks kept lean.
-
-    `model` stands on its device; its block matrices become bf16, one at a time. Where there is a GPU the update is one
-    compiled kernel.
-    """
-    matrices = block_matrices(model)
-    group = {"params": matrices, "weight_decay": config.weight_decay, SHARE: 1.0}
-    compiled = matrices[0].device.type == "cuda"
-    lean = LeanAdamW([group], config.learning_rate, config.betas, config.epsilon, compiled)
-    taken = set(matrices)
-    rest = [(name, p) for name, p in model.named_parameters() if p not in taken]
-    return OptimizerParts(lean, adamw_of(rest, config))
+    @torch.no_grad()
+    def set_master(self, parameter: Tensor, weights: Tensor) -> None:
+        """Give `parameter` the values `weights`, float32 on any device."""
+        high, low = split(weights.to(parameter.device))
+        parameter.copy_(high.view(torch.bfloat16))
+        self.state[parameter][LOW].copy_(low)
