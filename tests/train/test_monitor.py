@@ -200,7 +200,7 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch, tiny, inp
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(HainaError, match="wandb is not installed") as caught:
         tiny.run(tiny.configuration(monitor={"wandb": "rivers"}), tiny.context(inputs, tmp_path))
-    assert "pip install wandb" in caught.value.hint
+    assert "haina[wandb]" in caught.value.hint
 
 
 def test_a_door_that_stays_shut_is_named(wandb, tmp_path):

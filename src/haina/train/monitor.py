@@ -91,7 +91,7 @@ def open_wandb(project: str, folder: Path, name: str, config: Mapping[str, Any])
     except ImportError as error:
         raise HainaError(
             f"train.monitor.wandb: {project}: the package wandb is not installed",
-            "pip install wandb, or take train.monitor.wandb out of the recipe",
+            "pip install 'haina[wandb]', or take train.monitor.wandb out of the recipe",
         ) from error
     try:
         run = wandb.init(project=project, id=name, dir=str(folder), config=dict(config), resume="allow")
