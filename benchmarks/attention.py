@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from haina.model.attention_kernel import (
     plain_attention_backward,
     plain_attention_forward,
 )
+from haina.runtime.devices import describe_machine
 from haina.runtime.rates import measure_matmul
 
 LONGEST_CHECKED = 1024
@@ -222,6 +222,14 @@ def main() -> None:
     parser.add_argument("--shapes", default="", help="numbers of lines, from 0; all")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    try:
+        chosen = (
+            [int(number) for number in options.shapes.split(",")] if options.shapes else range(len(SHAPES))
+        )
+    except ValueError:
+        parser.error(f"--shapes {options.shapes}: needs numbers with commas between them")
+    if options.runs < 1 or not all(0 <= number < len(SHAPES) for number in chosen):
+        parser.error(f"--runs from 1, --shapes from 0 to {len(SHAPES) - 1}")
     if options.threads:
         torch.set_num_threads(options.threads)
     if not attention_kernel_available():
@@ -230,7 +238,7 @@ def main() -> None:
         )
     peaks = {dtype: measure_matmul(dtype, 1.0).median for dtype in ("bfloat16", "float32")}
     conditions = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe_machine().cpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "matmul_gflops": {dtype: rate / 1e9 for dtype, rate in peaks.items()},
@@ -239,7 +247,6 @@ def main() -> None:
     }
     print(", ".join(f"{name}: {value}" for name, value in conditions.items()))
     print(" ".join(f"{heading:>{width}}" for heading, width, _ in COLUMNS))
-    chosen = [int(number) for number in options.shapes.split(",")] if options.shapes else range(len(SHAPES))
     rows = []
     for number in chosen:
         rows.append(measure(SHAPES[number], options.runs, peaks[SHAPES[number].dtype]))

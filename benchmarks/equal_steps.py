@@ -6,8 +6,8 @@ documents in the same order, the same number of tokens a step; held out are the 
 
 - litgpt: its GPT class and initialisation, what `litgpt pretrain` does by default: torch's AdamW with its defaults
   (rate 1e-3, betas 0.9 and 0.999, decay 0.01), cosine to 4e-5, gradients clipped at 1, bf16-mixed. Its warm-up of 2,000
-  steps would be most of so short a run, so it is 10 % here, and it is trained at 1e-3 and at four times that, where
-  AdamW is best at this size. It has no document mask: a row is one text to it.
+  steps would be most of so short a run, so it is 10 % here, and besides its own rate of 1e-3 it gets four times that,
+  and twice as much again for as long as that is better. It has no document mask: a row is one text to it.
 - Ours: what the dial derives.
 
 Run: python benchmarks/equal_steps.py [--preset ours-3m] [--tokens 3M] [--litgpt FOLDER] [--processes 2]
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,11 @@ from haina.train.config import TrainConfig
 from haina.train.dial import parse_tokens
 from haina.train.hardware import Hardware
 from haina.train.held_out import Rows
-from recipe_runs import Bench, Job, add_arguments, mean_bits
+from recipe_runs import Bench, Job, add_arguments, mean_bits, without_nan
 from recipe_tokens import ours, spread
 
 RATES = (1e-3, 4e-3)
+HIGHEST = 0.064
 LOWEST_RATE, WARMUP = 4e-5, 0.1
 
 
@@ -183,33 +185,50 @@ def main() -> None:
     bench = Bench.of(given)
     section = ours({"preset": given.preset}, parse_tokens(given.tokens), bench)
     folder = str(given.litgpt.resolve()) if given.litgpt else ""
-    jobs = {"ours": [Job(f"ours-seed{seed}", section, seed) for seed in range(given.seeds)]}
-    for rate in RATES:
-        jobs[f"litgpt, rate {rate:g}"] = [
-            Job(f"litgpt-{rate:g}-seed{seed}", section, seed, "litgpt", {"rate": rate, "litgpt": folder})
-            for seed in range(given.seeds)
-        ]
     figures: dict[str, Any] = {}
     print("bits a byte of held-out documents, mean and standard deviation over seeds\n")
-    for name, own in jobs.items():
-        results = bench.results(own, litgpt)
+
+    def measure(name: str, jobs: list[Job]) -> float:
+        """Train and show; the mean of both languages over the seeds."""
+        results = bench.results(jobs, litgpt)
         values = {
-            language: [result["held_out"][language]["bits_per_byte"] for result in results]
+            language: [
+                result["held_out"][language]["bits_per_byte"] if result["held_out"] else math.inf
+                for result in results
+            ]
             for language in ("zh", "en")
         }
         values["mean"] = [mean_bits(result) for result in results]
         figures[name] = {"parameters": results[0]["parameters"], **values}
+        finite = all(map(math.isfinite, values["mean"]))
         columns = "   ".join(f"{language} {spread(bits)}" for language, bits in values.items())
         print(
-            f"{name}: {results[0]['parameters']:,} parameters, {results[0]['tokens']:,} tokens: {columns}",
+            f"{name}: {results[0]['parameters']:,} parameters, {results[0]['tokens']:,} tokens: "
+            f"{columns if finite else 'diverged'}",
             flush=True,
         )
+        return statistics.fmean(values["mean"])
+
+    measure("ours", [Job(f"ours-seed{seed}", section, seed) for seed in range(given.seeds)])
+    peer: dict[float, float] = {}
+    rates = list(RATES)
+    while rates:
+        for rate in rates:
+            options = {"rate": rate, "litgpt": folder}
+            jobs = [
+                Job(f"litgpt-{rate:g}-seed{seed}", section, seed, "litgpt", options)
+                for seed in range(given.seeds)
+            ]
+            peer[rate] = measure(f"litgpt, rate {rate:g}", jobs)
+        # Where its highest rate is its best one, it has not had its best one yet.
+        best = min(peer, key=lambda rate: peer[rate])
+        rates = [2 * best] if best == max(peer) and 2 * best <= HIGHEST else []
     for language in ("zh", "en"):
         best = min(min(found[language]) for name, found in figures.items() if name != "ours")
         worst = max(figures["ours"][language])
         print(f"{language}: our worst seed {worst:.4f}, litgpt's best {best:.4f}")
     if given.json:
-        write_json(given.json, {"tokens": given.tokens, "steps": section["steps"], **figures})
+        write_json(given.json, without_nan({"tokens": given.tokens, "steps": section["steps"], **figures}))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ One command, all figures, each beside what bounds it:
   repeatable   7b again with PyTorch's deterministic algorithms, as `haina train` runs on CUDA
 
 A training step is the product's own: `haina.train.step.Stepper` with `training_states`, `linear_cross_entropy`,
-clipping, the guard and the optimizer. TFLOPS are model FLOPs: 6 a matmul weight and token, 12 * layers * width *
-sequence for attention (full attention, although half of it is masked), nothing recomputed counted twice. Every figure
-is the median of several timed runs (CUDA events) after warm-up, with half the range from the fastest to the slowest.
+clipping, the guard and the optimizer; attention is what PyTorch chooses, unless the line names another. TFLOPS are
+model FLOPs: 6 a matmul weight and token, 12 * layers * width * sequence for attention (full attention, although half of
+it is masked), nothing recomputed counted twice. Every figure is the median of several timed runs (CUDA events) after
+warm-up, with half the range from the fastest to the slowest.
 
 Run: PYTHONPATH=src python benchmarks/gpu.py [--only NAME] [--json FILE] [--seconds 540]
      a plain PyTorch 2.11 image is enough; --device cpu --tiny runs every line in miniature, for its correctness
@@ -34,6 +35,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,12 +58,13 @@ from haina.train.config import TrainConfig
 from haina.train.guards import Guard
 from haina.train.hardware import Hardware, in_use
 from haina.train.loss import linear_cross_entropy, plain_loss
-from haina.train.memory import GIB, estimate
+from haina.train.memory import GIB, MemoryEstimate, estimate
 from haina.train.optimizer import build_optimizer
 from haina.train.recompute import recompute_blocks
 from haina.train.step import Stepper
 
-DATASHEET_TFLOPS = 989.0  # dense bf16 of an H100 or H200 SXM
+DATASHEET_TFLOPS = 989.0  # dense bf16 of an H100 or H200 SXM; shares of it are given for these alone
+DATASHEET_NAMES = ("H100 80GB HBM3", "H200")
 LADDER = ("1m", "3m", "7m", "15m", "30m", "60m", "100m", "300m", "1b", "3b")
 COMPILED = ("30m", "100m", "300m", "1b", "3b")
 DOCUMENTS = ("100m", "1b")
@@ -120,8 +123,15 @@ class Bench:
         self.figures.append(Figure(*values, **named))
         print(self.figures[-1].line(), flush=True)
 
-    def attempt(self, part: str, what: str, function: Callable[[], None], needed: float = 0.0) -> None:
-        """Let `function` add figures; its failure is a line, and the rest goes on. `needed`: seconds it may take."""
+    def attempt(
+        self, part: str, what: str, function: Callable[[], None], needed: float = 0.0, estimated: str = ""
+    ) -> None:
+        """Let `function` add figures; its failure is a line, and the rest goes on.
+
+        Args:
+            needed: seconds it may take.
+            estimated: memory that it may take, in words, for those who have not enough.
+        """
         if self.left() < needed:
             self.add(
                 part, what, None, note=f"left out: it may take {needed:.0f} s, {self.left():.0f} s are left"
@@ -130,7 +140,7 @@ class Bench:
         try:
             function()
         except torch.OutOfMemoryError:
-            self.add(part, what, None, note="out of memory")
+            self.add(part, what, None, note=f"out of memory{estimated and f': {estimated}'}")
         except Exception as error:  # whatever an image lacks
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
             self.add(part, what, None, note=f"not available here: {reason}")
@@ -169,6 +179,13 @@ class Bench:
         end.record()
         torch.cuda.synchronize()
         return begin.elapsed_time(end) / 1e3 / inner
+
+    def of_datasheet(self, tflops: float) -> tuple[float | None, str]:
+        """Share of the datasheet's rate, where this is a card that it is of."""
+        card = torch.cuda.get_device_name() if self.cuda else ""
+        # Those of PCIe, also in pairs, have another one.
+        known = any(name in card for name in DATASHEET_NAMES) and "NVL" not in card
+        return (tflops / DATASHEET_TFLOPS, "datasheet") if known else (None, "")
 
     def randn(self, *shape: int, dtype: torch.dtype = BF16, scale: float = 1.0) -> Tensor:
         return torch.randn(shape, device=self.device, dtype=dtype) * scale
@@ -211,11 +228,8 @@ def product(bench: Bench, rows: int, columns: int, inner: int) -> None:
     seconds, spread = bench.time(lambda: torch.mm(left, right.t(), out=out), inner=10)
     rate = 2 * rows * columns * inner / seconds / 1e12
     bench.matmul = max(bench.matmul, rate)
-    share = rate / DATASHEET_TFLOPS
-    bench.add(
-        "ceilings", f"matmul {rows} x {columns} x {inner}, bf16", rate, "TFLOPS", spread, share, "datasheet",
-        note="random data",
-    )  # fmt: skip
+    name = f"matmul {rows} x {columns} x {inner}, bf16"
+    bench.add("ceilings", name, rate, "TFLOPS", spread, *bench.of_datasheet(rate), note="random data")
 
 
 def copy(bench: Bench) -> None:
@@ -243,7 +257,7 @@ def attention(bench: Bench) -> None:
 
 
 def backends(bench: Bench, name: str, *sizes: int) -> None:
-    """Every backend of SDPA; the fastest of the first call is what training steps prefer."""
+    """Every backend of SDPA; the fastest of the first call is what one of the 7B steps prefers."""
     best: dict[SDPBackend, float] = {}
     for backend in BACKENDS:
         label = f"{backend.name.lower().removesuffix('_attention')}, {name}"
@@ -400,11 +414,13 @@ class Run:
     chunk: int = 2048
     optimizer: Any = "adamw"
     documents: bool = False
+    prefer: SDPBackend | None = None  # backend of attention; None: PyTorch's choice, as in `haina train`
 
     def words(self) -> str:
         kind = f"{'compiled' if self.compiled else 'eager'}, {self.optimizer}"
         again = "" if self.recompute == "none" else f", recompute {self.recompute}"
         again += ", documents apart" if self.documents else ""
+        again += f", {self.prefer.name.lower()} first" if self.prefer is not None else ""
         return f"{self.accumulation} x {self.rows} x {self.length} tokens, {kind}{again}"
 
 
@@ -433,10 +449,9 @@ def training_step(bench: Bench, part: str, name: str, shape: ModelConfig, run: R
     stepper = Stepper(model, optimizer, guard, Hardware(bench.device, BF16, 1), config)
     batch = random_batch(shape, run.rows * run.accumulation, run.length, run.documents)
     rows: list[Tensor] = []
-    priority = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    if bench.attention is not None:
-        priority = [bench.attention, *(backend for backend in priority if backend != bench.attention)]
-    with sdpa_kernel(priority, set_priority=True):
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    order = [run.prefer, *(backend for backend in others if backend != run.prefer)]
+    with nullcontext() if run.prefer is None else sdpa_kernel(order, set_priority=True):
         seconds, spread = bench.time(lambda: rows.append(stepper(batch, rate, False, False)), repeats, 2)
     losses = [float(row[0]) for row in rows]
     if not all(np.isfinite(losses)):
@@ -444,15 +459,14 @@ def training_step(bench: Bench, part: str, name: str, shape: ModelConfig, run: R
     tokens = run.rows * run.length * run.accumulation / seconds
     tflops = shape.flops_per_token(run.length) * tokens / 1e12
     note = f"{run.words()}, {tokens:,.0f} tokens/s, loss {losses[0]:.2f} -> {losses[-1]:.2f}"
-    bench.add(part, name, tflops, "TFLOPS", spread, tflops / DATASHEET_TFLOPS, "datasheet", note=note)
+    bench.add(part, name, tflops, "TFLOPS", spread, *bench.of_datasheet(tflops), note=note)
     if bench.matmul:
         bench.add(part, f"{name}: of the matmul ceiling", 100 * tflops / bench.matmul, "%", note="same step")
     memory(bench, part, name, shape, run)
 
 
-def memory(bench: Bench, part: str, name: str, shape: ModelConfig, run: Run) -> None:
-    """Most memory of the step beside its estimate."""
-    expected = estimate(
+def expected_memory(bench: Bench, shape: ModelConfig, run: Run) -> MemoryEstimate:
+    return estimate(
         shape,
         micro_batch_size=run.rows,
         sequence_length=run.length,
@@ -467,7 +481,16 @@ def memory(bench: Bench, part: str, name: str, shape: ModelConfig, run: Run) -> 
         split_weights=run.split_weights,
         path="compiled" if run.compiled else "plain",
     )
-    guess = f"estimate {expected.total / GIB:.2f} GiB, at the {expected.moment}"
+
+
+def told(expected: MemoryEstimate) -> str:
+    return f"estimate {expected.total / GIB:.2f} GiB, at the {expected.moment}"
+
+
+def memory(bench: Bench, part: str, name: str, shape: ModelConfig, run: Run) -> None:
+    """Most memory of the step beside its estimate."""
+    expected = expected_memory(bench, shape, run)
+    guess = told(expected)
     if not bench.cuda:
         bench.add(part, f"{name}: memory", expected.total / GIB, "GiB", note=guess)
         return
@@ -495,22 +518,25 @@ def tiny_shape(**changes: Any) -> ModelConfig:
 
 def seven(bench: Bench, part: str = "7b") -> None:
     length = 64 if bench.tiny else 4096
+    usual = Run(1, length, 8, compiled=True, split_weights=True)
     runs = [
-        ("baichuan-7b", Run(1, length, 8, compiled=True, split_weights=True)),
-        ("baichuan-7b", Run(2, length, 4, compiled=True, split_weights=True, recompute="selective")),
-        ("baichuan-7b", Run(1, length, 1, compiled=True, split_weights=True)),
-        ("ours-7b", Run(1, length, 8, compiled=True, split_weights=True)),
+        ("baichuan-7b", usual),
+        ("baichuan-7b", replace(usual, prefer=bench.attention or SDPBackend.MATH)),
+        ("baichuan-7b", replace(usual, rows=2, accumulation=4, recompute="selective")),
+        ("ours-7b", usual),
     ]
     for preset_name, run in runs[:1] if part == "repeatable" else runs:
         shape = tiny_shape(tie_word_embeddings=False) if bench.tiny else preset(preset_name)
         name = f"{'tiny' if bench.tiny else preset_name}, {run.accumulation} x {run.rows} rows"
         if part == "repeatable":
             name += ", deterministic"
+        elif run.prefer is not None:
+            name += ", fastest attention"
 
         def step(name: str = name, shape: ModelConfig = shape, run: Run = run) -> None:
             training_step(bench, part, name, shape, run, 3)
 
-        bench.attempt(part, name, step, 0 if bench.tiny else 90)
+        bench.attempt(part, name, step, 0 if bench.tiny else 90, told(expected_memory(bench, shape, run)))
 
 
 def repeatable(bench: Bench) -> None:
@@ -539,23 +565,17 @@ def ladder(bench: Bench) -> None:
             def step(name: str = name, shape: ModelConfig = shape, run: Run = run) -> None:
                 training_step(bench, "ladder", name, shape, run)
 
-            bench.attempt("ladder", name, step, 45 * (compiled and not bench.tiny))
+            bench.attempt(
+                "ladder", name, step, 45 * (compiled and not bench.tiny),
+                told(expected_memory(bench, shape, run)),
+            )  # fmt: skip
 
 
 def fitting_run(bench: Bench, shape: ModelConfig, run: Run) -> Run:
     """The same with as many rows as the estimate says fit."""
     free = 0.92 * torch.cuda.mem_get_info()[0] if bench.cuda else float("inf")
     while run.rows > 1:
-        needed = estimate(
-            shape,
-            micro_batch_size=run.rows,
-            sequence_length=run.length,
-            optimizer=run.optimizer,
-            loss_chunk=run.chunk,
-            compiled=run.compiled,
-            document_mask=run.documents,
-        )
-        if needed.total <= free:
+        if expected_memory(bench, shape, run).total <= free:
             break
         run = replace(run, rows=run.rows // 2)
     return run
@@ -606,6 +626,7 @@ def decode_steps(bench: Bench, label: str, name: str, batch: int) -> None:
 def captured(call: Call) -> Call:
     """The launches of `call` as one: what it takes when the host is no bound."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         call()
     torch.cuda.current_stream().wait_stream(stream)
@@ -782,7 +803,7 @@ def transformers_step(bench: Bench, name: str, shape: ModelConfig, rows: int, co
     tflops = shape.flops_per_token(length) * rate / 1e12
     note = f"{rows} x {length} tokens, {rate:,.0f} tokens/s, {bench.peak():.2f} GiB"
     label = f"transformers {name}, {'compiled' if compiled else 'eager'}"
-    bench.add("peers", label, tflops, "TFLOPS", spread, tflops / DATASHEET_TFLOPS, "datasheet", note)
+    bench.add("peers", label, tflops, "TFLOPS", spread, *bench.of_datasheet(tflops), note=note)
 
 
 # -------------------------------------------------------------------------------------------------------- all
@@ -840,8 +861,8 @@ def main() -> None:
         os.environ[SWITCH] = "0"  # no kernels for CPUs: the path that a GPU takes
     torch.manual_seed(0)
     bench = Bench(torch.device(options.device), options.tiny, options.seconds)
-    told = conditions(bench)
-    print("\n".join(f"{key}: {value}" for key, value in told.items()), flush=True)
+    known = conditions(bench)
+    print("\n".join(f"{key}: {value}" for key, value in known.items()), flush=True)
     chosen = options.only or list(PARTS)
     if "ceilings" not in chosen:
         ceilings(bench)
@@ -850,13 +871,14 @@ def main() -> None:
     for name, part in PARTS.items():
         if name in chosen:
             part(bench)
-    told["after"] = clocks() if bench.cuda else ""
-    told["seconds"] = round(time.monotonic() - bench.started, 1)
+            # After every part: whoever ends the command early keeps what there is.
+            known["after"] = clocks() if bench.cuda else ""
+            known["seconds"] = round(time.monotonic() - bench.started, 1)
+            if options.json:
+                document = {"conditions": known, "figures": [asdict(figure) for figure in bench.figures]}
+                options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print("\n" + "\n".join(figure.line() for figure in bench.figures))
-    print(f"{told['seconds']} s; {told['after']}")
-    if options.json:
-        document = {"conditions": told, "figures": [asdict(figure) for figure in bench.figures]}
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"{known['seconds']} s; {known['after']}")
 
 
 if __name__ == "__main__":

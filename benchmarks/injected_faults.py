@@ -41,6 +41,7 @@ from haina.train.guards import Guard
 from haina.train.order import OrderedBatches
 from haina.train.step import Stepper
 from kill_training import SMALL_MODEL, make_inputs
+from recipe_runs import without_nan
 
 RECOVERED = 1.02
 LARGE_RATE, RATE_STEPS, ROW_OF_NANS = 100.0, 10, 12
@@ -204,19 +205,10 @@ def measure(inputs: Path, folder: Path, seeds: int, steps: int, optimizer: str) 
         "faults": rows,
         "recovered": sum(found["recovered"] for results in rows.values() for found in results),
         "runs": sum(len(results) for results in rows.values()),
-        "false_alarms": sum(result["guards"]["steps_skipped"] for result in calm),
+        "false_alarms": sum(result["guards"].get("steps_skipped", 0) for result in calm),
         "machine": describe_machine(folder).as_dict(),
         "torch": torch.__version__,
     }
-
-
-def without_nan(value: Any) -> Any:
-    """For JSON: NaN becomes null."""
-    if isinstance(value, dict):
-        return {name: without_nan(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(result: dict[str, Any]) -> None:
@@ -244,7 +236,7 @@ def show(result: dict[str, Any]) -> None:
         values = (
             f"{statistics.mean(found['guarded']['loss'] for found in results):.4f}",
             f"{statistics.mean(over):+.2%}",
-            f"{max(over):+.2%}",
+            f"{max(over, key=lambda value: (math.isnan(value), value)):+.2%}",
             f"{statistics.mean(found['guarded']['guards'].get('steps_skipped', 0) for found in results):.1f}",
             f"{statistics.mean(len(found['guarded']['guards'].get('rollbacks', [])) for found in results):.1f}",
             f"{sum(found['recovered'] for found in results)} of {len(results)}",
@@ -273,6 +265,8 @@ def main() -> None:
     show(result)
     if arguments.json:
         arguments.json.write_text(json.dumps(without_nan(result), indent=2, allow_nan=False) + "\n")
+    if result["recovered"] < result["runs"]:
+        raise SystemExit("not every run has recovered")
 
 
 if __name__ == "__main__":

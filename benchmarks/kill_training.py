@@ -337,6 +337,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.kills < 1:
+        parser.error("--kills: at least 1")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), arguments.kills, arguments.seed)

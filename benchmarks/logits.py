@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 import haina.model
 from haina.model import ModelConfig, Transformer
 from haina.model.huggingface import config_json
+from haina.runtime.devices import describe_machine
 
 WIDTHS: dict[str, dict[str, int]] = {
     "256 x 6": {
@@ -166,8 +165,10 @@ def main() -> None:
     parser.add_argument("--sequence", type=int, default=512)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.sequence < 1:
+        parser.error("--sequence from 1")
     conditions = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
+        "machine": f"{describe_machine().cpu}, {torch.get_num_threads()} threads",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
         "sequence": arguments.sequence,
     }

@@ -39,7 +39,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "z-loss 1e-3": {"set": {"z_loss": 1e-3}},
     "cosine to a tenth": {"set": {"schedule": "cosine", "min_learning_rate_ratio": 0.1}},
     "decay over the whole run": {"set": {"decay_share": 1.0}},
-    "decay over 30 %, 1 - sqrt": {"set": {"decay_share": 0.3, "decay_shape": "sqrt"}},
+    "decay over 30 % as 1 - sqrt": {"set": {"decay_share": 0.3, "decay_shape": "sqrt"}},
     "batch x 2": {"batch": {"factor": 2}},
     "batch / 2": {"batch": {"factor": 0.5}},
 }
@@ -77,6 +77,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of changes, separated by commas; default: all")
     given = parser.parse_args()
     bench = Bench.of(given)
+    unknown = [name for name in given.only.split(",") if name and name not in CHANGES]
+    if unknown:
+        raise SystemExit(f"--only: no change is named {', '.join(unknown)}; there are: {', '.join(CHANGES)}")
     names = [name for name in CHANGES if not given.only or name in given.only.split(",") or not CHANGES[name]]
     jobs, places = [], {}
     for number, (name, change) in enumerate(CHANGES.items()):
@@ -92,6 +95,8 @@ def main() -> None:
         for name in names
         if all(results[places[name, seed]]["held_out"] for seed in range(given.seeds))
     }
+    if "as derived" not in losses:
+        raise SystemExit("a run as derived diverged: there is nothing to compare with")
     reference = losses["as derived"]
     print(
         f"\n{results[0]['parameters']:,} parameters, {results[0]['tokens']:,} tokens, {given.seeds} seeds: "

@@ -93,7 +93,7 @@ def model_of(config: TrainConfig, tokenizer: Path) -> ModelConfig:
 
 
 class Haina:
-    """Our model, optimizer, schedule and loss, without checkpoints and logs."""
+    """Our model, optimizer, schedule and loss, without guards, checkpoints and logs."""
 
     def __init__(self, config: TrainConfig, shape: ModelConfig, seed: int) -> None:
         self.config, self.hardware = config, choose(config)
@@ -154,13 +154,28 @@ def held_out_scores(learner: Learner, held_out: Sequence[HeldOut]) -> dict[str, 
 
 
 def mean_loss(result: dict[str, Any]) -> float:
-    """Held-out loss of a result, nats a token: Chinese and English count the same."""
-    return statistics.fmean(score["loss"] for score in result["held_out"].values())
+    """Held-out loss of a result, nats a token: Chinese and English count the same; infinite where it diverged."""
+    return _mean(result, "loss")
 
 
 def mean_bits(result: dict[str, Any]) -> float:
-    """Held-out bits a byte of a result: Chinese and English count the same."""
-    return statistics.fmean(score["bits_per_byte"] for score in result["held_out"].values())
+    """Held-out bits a byte of a result: Chinese and English count the same; infinite where it diverged."""
+    return _mean(result, "bits_per_byte")
+
+
+def _mean(result: dict[str, Any], key: str) -> float:
+    if not result["held_out"]:
+        return math.inf
+    return statistics.fmean(score[key] for score in result["held_out"].values())
+
+
+def without_nan(value: Any) -> Any:
+    """For JSON: numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def train(
@@ -169,7 +184,8 @@ def train(
     """Run one job.
 
     Returns:
-        JSON values: the job, `parameters`, `tokens`, `held_out` scores, `losses` of all steps, seconds.
+        JSON values: the job, `parameters`, `tokens`, `held_out` scores (null where it diverged), `losses` of all steps,
+        seconds of the training.
     """
     torch.set_num_threads(threads)
     config = TrainConfig(**job.train)
@@ -190,22 +206,27 @@ def train(
         if not math.isfinite(losses[-1]):
             break
         if (step + 1) * 10 // config.steps > step * 10 // config.steps:
-            seconds = time.perf_counter() - began
-            rate = (step + 1) * config.tokens_per_step / seconds
+            rate = (step + 1) * config.tokens_per_step / (time.perf_counter() - began)
             recent = statistics.fmean(losses[-20:])
             print(
                 f"{job.name}: step {step + 1}/{config.steps} loss {recent:.3f}, {rate:,.0f} tokens/s",
                 flush=True,
             )
-    finite = math.isfinite(losses[-1])
+    seconds = time.perf_counter() - began
+    processor = time.process_time() - processor
+    scores = held_out_scores(learner, held_out) if math.isfinite(losses[-1]) else {}
+    # The last step's update may have been what broke the model.
+    finite = bool(scores) and all(
+        math.isfinite(value) for score in scores.values() for value in score.values()
+    )
     return {
         "job": job.__dict__,
         "parameters": learner.parameters,
         "tokens": len(losses) * config.tokens_per_step,
-        "held_out": held_out_scores(learner, held_out) if finite else None,
+        "held_out": scores if finite else None,
         "losses": [round(loss, 5) if math.isfinite(loss) else None for loss in losses],
-        "seconds": round(time.perf_counter() - began, 1),
-        "processor_seconds": round(time.process_time() - processor, 1),
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(processor, 1),
         "threads": threads,
         "precision": choose(config).precision,
         "torch": torch.__version__,
@@ -214,7 +235,9 @@ def train(
 
 
 def _key(job: Job, shards: Path) -> str:
-    """What a result depends on: equal for equal work."""
+    """What a result depends on: equal for equal work. The code is not part of it: who changes training takes another
+    `--out`.
+    """
     described = {**job.__dict__, "shards": json.loads((shards / "shards.json").read_text("utf-8"))["splits"]}
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
 

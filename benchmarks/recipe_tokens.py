@@ -6,11 +6,12 @@ that of whole held-out documents, nats a token, the mean of Chinese and English.
 - Baseline: the Llama shape without QK-norm, initialised N(0, 0.02), AdamW (0.9, 0.95), weight decay 0.1 on all
   matrices, gradients clipped at 1, 2 % warm-up, cosine to a tenth. Its learning rate is swept on five points, further
   where the best is at an end; the best gets three seeds.
-- Ours: what `haina train --preset P --tokens D` derives for each number of tokens D, each with a schedule of its own,
-  three seeds.
+- Ours: what `haina train --preset P --tokens D` derives for each number of tokens D with that batch, each with a
+  schedule of its own, three seeds.
 
 The tokens that ours needs for the baseline's final loss are interpolated between the two horizons around it, linearly
-in the logarithm of the tokens, seed by seed.
+in the logarithm of the tokens, seed by seed. Where the loss lies beyond our horizons they are extrapolated, and the
+result says so: then other `--shares` are wanted.
 
 Run: python benchmarks/recipe_tokens.py [--preset ours-3m] [--tokens 10M] [--shares 0.3,0.45,0.6] [--processes 2]
 """
@@ -27,7 +28,7 @@ from haina.model.config import preset as model_preset
 from haina.runtime.files import write_json
 from haina.train.config import TrainConfig
 from haina.train.dial import Place, apply, derive, parse_tokens
-from recipe_runs import Bench, Job, add_arguments, mean_bits, mean_loss, model_of
+from recipe_runs import Bench, Job, add_arguments, mean_bits, mean_loss, model_of, without_nan
 
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 MOST_RATES = 9
@@ -76,7 +77,7 @@ def swept(bench: Bench, preset: str, like: dict[str, Any], seed: int) -> dict[fl
     while rates:
         jobs = [Job(f"adamw-{rate:.1e}-seed{seed}", baseline(preset, like, rate), seed) for rate in rates]
         for rate, result in zip(rates, bench.results(jobs), strict=True):
-            losses[rate] = mean_loss(result) if result["held_out"] else math.inf
+            losses[rate] = mean_loss(result)
         best = min(losses, key=lambda rate: losses[rate])
         rates = []
         if len(losses) < MOST_RATES and best == min(losses):
@@ -87,10 +88,14 @@ def swept(bench: Bench, preset: str, like: dict[str, Any], seed: int) -> dict[fl
 
 
 def tokens_for(loss: float, curve: list[tuple[int, float]]) -> float:
-    """Tokens at which a curve of (tokens, loss) reaches `loss`, by the two points around it or the nearest two."""
+    """Tokens at which a curve of (tokens, loss) reaches `loss`, by the two points around it or the nearest two;
+    infinite where these do not fall towards it.
+    """
     curve = sorted(curve)
     for (low, above), (high, below) in itertools.pairwise(curve):
         if above >= loss >= below or (high, below) == curve[-1] or (loss > above and low == curve[0][0]):
+            if above <= below:
+                return low if loss >= above else math.inf
             share = (above - loss) / (above - below)
             return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
     raise ValueError("a curve needs two points")
@@ -149,6 +154,8 @@ def main() -> None:
         f"best, {given.seeds} seeds: loss {spread(base_losses)}, "
         f"bits a byte {spread([mean_bits(r) for r in base_results])}"
     )
+    if not all(map(math.isfinite, [*base_losses, *map(mean_loss, our_results)])):
+        raise SystemExit("a run of the comparison diverged: there is nothing to interpolate")
     curves: list[list[tuple[int, float]]] = []
     for seed in range(given.seeds):
         own = [result for result in our_results if result["job"]["seed"] == seed]
@@ -161,18 +168,26 @@ def main() -> None:
         )
     target = base_results[0]["tokens"]
     ratios = [tokens_for(loss, curve) / target for loss, curve in zip(base_losses, curves, strict=True)]
-    print(f"tokens that ours needs, of the baseline's: {spread(ratios)} (target: at most 0.70)")
+    beyond = sum(
+        not min(own for _, own in curve) <= loss <= max(own for _, own in curve)
+        for loss, curve in zip(base_losses, curves, strict=True)
+    )
+    print(
+        f"tokens that ours needs, of the baseline's: {spread(ratios)}, at most {max(ratios):.4f} (target: at most "
+        f"0.70); {beyond} of {given.seeds} extrapolated"
+    )
     if given.json:
         write_json(
             given.json,
-            {
+            without_nan({
                 "parameters": our_results[0]["parameters"],
                 "tokens": target,
                 "sweep": {f"{value:g}": loss for value, loss in sorted(sweep.items())},
                 "baseline_losses": base_losses,
                 "curves": curves,
                 "ratios": ratios,
-            },
+                "extrapolated": beyond,
+            }),
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 
 A ladder of six sizes from 0.14M to 3M weights in the blocks, each trained on three numbers of tokens of real text with
 the settings that the dial derives, eighteen runs. The law is fitted three times: without the largest run, without the
-largest size (all of its runs; none of the fitted ones is nearer than a factor of 1.7), and with each of the larger runs
+largest size (all of its runs; the next has 1.7 times fewer weights in the blocks), and with each of the larger runs
 predicted from the runs that cost less. Errors are relative, of the held-out loss in nats a token; beside them stands
 whether the 90 % interval held the measured loss, and what other ways to count a model's size give.
 
@@ -96,13 +96,13 @@ def train(out: Path, content: dict[str, Any], shards: Path, tokenizer: Path, pro
 
 
 def told(found: Sequence[Prediction]) -> dict[str, Any]:
-    """Errors of some predictions."""
-    errors = [float(item.error or 0.0) for item in found]
+    """Errors of some predictions of runs that were measured."""
+    errors = [item.loss.value / item.measured - 1.0 for item in found if item.measured is not None]
     held = [item.measured is not None and item.loss.holds(item.measured) for item in found]
     return {
         "runs": len(found),
-        "mean_error": float(np.mean(np.abs(errors))),
-        "largest_error": max(errors, key=abs),
+        "mean_error": float(np.mean(np.abs(errors))) if errors else None,
+        "largest_error": max(errors, key=abs, default=None),
         "within": sum(held),
         "predictions": [
             {
@@ -147,7 +147,9 @@ def show(result: dict[str, Any]) -> None:
             cells = []
             for what in (LARGEST, LARGEST_SIZE, "forward"):
                 item = found[what]
-                cells.append(f"{item['mean_error']:.2%} ({item['within']} of {item['runs']})")
+                # A ladder of few runs has none with enough cheaper ones.
+                error = "-" if item["mean_error"] is None else f"{item['mean_error']:.2%}"
+                cells.append(f"{error} ({item['within']} of {item['runs']})")
             print(
                 f"{size + ', ' + name:<24}"
                 + "".join(f"{cell:>24}" for cell in cells)

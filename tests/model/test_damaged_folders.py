@@ -85,6 +85,23 @@ def _shard(folder: Path, number: int) -> Path:
     return sorted(folder.glob("model-*.safetensors"))[number]
 
 
+def index_of(name: str) -> Damage:
+    """The one file is gone; an index names this one instead."""
+
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        text = json.dumps({"weight_map": {"model.norm.weight": name}})
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return damage
+
+
+def _whole_model_beside(folder: Path) -> None:
+    """A folder whose index leads to weights that fit, in a folder next to it."""
+    haina.model.save(build(), folder / "beside")
+    index_of("beside/model.safetensors")(folder)
+
+
 def _repeat_tensor(folder: Path) -> None:
     first, second = load_file(_shard(folder, 0)), load_file(_shard(folder, 1))
     name = sorted(first)[0]
@@ -128,6 +145,13 @@ KINDS: dict[str, tuple[Damage, str]] = {
     "a size of another kind": (config_with(hidden_size="wide"), "hidden_size"),
     "a size that is not said": (config_with(vocab_size=None), "vocab_size is missing"),
     "padding outside the vocabulary": (config_with(pad_token_id=120), "pad_token_id 120"),
+    "a vocabulary past counting": (config_with(vocab_size=1 << 62), "vocab_size: Input should be less"),
+    "a width past 64 bits": (config_with(hidden_size=1 << 70), "hidden_size: Input should be less"),
+    "a feed-forward past counting": (config_with(intermediate_size=1 << 62), "intermediate_size: Input"),
+    "a head past counting": (config_with(head_dim=1 << 60), "head_dim: Input should be less"),
+    "more layers than memory": (config_with(num_hidden_layers=10**9), "num_hidden_layers: Input should be"),
+    "not a number": (config_with(rms_norm_eps=float("nan")), "rms_norm_eps: Input should be"),
+    "a negative base": (config_with(rope_theta=-1.0), "rope_theta: Input should be"),
     "other size": (config_with(intermediate_size=80), "has shape [32, 72], config.json says [32, 80]"),
     "one layer more": (config_with(num_hidden_layers=4), "layers.3"),
     "one layer less": (config_with(num_hidden_layers=2), "does not belong"),
@@ -142,6 +166,16 @@ KINDS: dict[str, tuple[Damage, str]] = {
     "integers": (
         tensors_with(lambda tensors: tensors.update({"model.norm.weight": torch.ones(32, dtype=torch.int8)})),
         "model.norm.weight holds torch.int8",
+    ),
+    "eight-bit floats": (
+        tensors_with(
+            lambda tensors: tensors.update({"model.norm.weight": torch.ones(32).to(torch.float8_e4m3fn)})
+        ),
+        "model.norm.weight holds torch.float8_e4m3fn",
+    ),
+    "a name that would write on the terminal": (
+        tensors_with(lambda tensors: tensors.update({"a\n\x1b[31m": torch.ones(3)})),
+        r"tensor 'a\n\x1b[31m' does not belong",
     ),
     "quantised": (
         tensors_with(
@@ -177,6 +211,13 @@ KINDS: dict[str, tuple[Damage, str]] = {
         ),
         "no weight_map",
     ),
+    "an index that leads elsewhere": (_whole_model_beside, "'beside/model.safetensors' is no name of a file"),
+    "an index that leads up": (index_of("../model.safetensors"), "'../model.safetensors' is no name"),
+    "an index that leads anywhere": (index_of("/etc/passwd"), "'/etc/passwd' is no name"),
+    "an index that names the folder": (index_of("."), "'.' is no name"),
+    "an index that names nothing": (index_of(""), "named in model.safetensors.index.json but missing"),
+    "an index with a zero byte": (index_of("a\0b"), r"'a\x00b' is no name"),
+    "an index with an endless name": (index_of("x" * 5000), "File name too long"),
     "a larger tokenizer": (
         tokenizer_with(130, 3),
         "tokenizer.json: the tokenizer has 130 ids, the model 120",
@@ -278,6 +319,15 @@ def test_no_tokenizer_file_is_a_fault_of_ours(
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(HainaError, match="not a model folder"):
         haina.model.load(tmp_path / "nowhere")
+    with pytest.raises(HainaError, match="File name too long"):
+        haina.model.load("模型" * 2000)
+
+
+def test_one_file_goes_before_an_index(tmp_path: Path) -> None:
+    """As in transformers: the index may be left over from another model."""
+    haina.model.save(build(), tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    haina.model.load(tmp_path)
 
 
 def test_words_of_other_peoples_folders_are_understood(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import haina.model
 from haina.model import ModelConfig, Transformer, huggingface, preset, preset_names
 from haina.model.huggingface import config_json
-from haina.runtime.errors import HainaError
+from haina.runtime.errors import HainaError, from_os_error
 
 from .tiny import TOKENS, build, write_baichuan
 
@@ -230,23 +232,68 @@ def test_saving_again_leaves_nothing_of_the_old_weights(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_full_disk_leaves_the_old_model_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def old_model(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a model, which has to be the same after the test, to the byte."""
     haina.model.save(build(), tmp_path, max_shard_bytes=20_000)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    written = 0
-    real = huggingface.write_tensors
-
-    def full(path: Path, tensors: Any) -> None:
-        nonlocal written
-        written += 1
-        if written == 2:
-            raise HainaError(os.strerror(errno.ENOSPC))
-        real(path, tensors)
-
-    monkeypatch.setattr(huggingface, "write_tensors", full)
-    with pytest.raises(HainaError):
-        haina.model.save(build(seed=1), tmp_path, max_shard_bytes=30_000)
+    yield tmp_path
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("room", [0, 100, 5_000, 25_000])
+def test_weights_that_the_system_does_not_take_leave_the_old_model(old_model: Path, room: int) -> None:
+    """Files above `room` bytes are refused by the kernel, in the middle of a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(HainaError, match="File too large") as caught:
+            haina.model.save(build(seed=1), old_model, max_shard_bytes=30_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(old_model) in caught.value.message
+
+
+@pytest.mark.parametrize("last", ["model.safetensors.index.json", "config.json"])
+def test_a_disk_that_is_full_at_the_last_file_leaves_the_old_model(
+    old_model: Path, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = huggingface.write_json
+
+    def full(path: Path, value: Any) -> None:
+        if path.name == last:
+            raise from_os_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path)
+        real(path, value)
+
+    monkeypatch.setattr(huggingface, "write_json", full)
+    with pytest.raises(HainaError, match="no space left"):
+        haina.model.save(build(seed=1), old_model, max_shard_bytes=30_000)
+
+
+@pytest.mark.parametrize("moves", range(5))
+def test_a_kill_during_the_exchange_leaves_no_half_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    """What is there opens as the new model or not at all, and saving again mends it."""
+    haina.model.save(build(), tmp_path, max_shard_bytes=20_000)
+    made, real = 0, Path.replace
+
+    def replace(source: Path, target: Path) -> Path:
+        nonlocal made
+        if target.parent == tmp_path:
+            if made == moves:
+                raise KeyboardInterrupt
+            made += 1
+        return real(source, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        haina.model.save(build(seed=1), tmp_path, max_shard_bytes=30_000)
+    monkeypatch.undo()
+    with pytest.raises(HainaError, match="not a model folder"):
+        haina.model.load(tmp_path)
+    haina.model.save(build(seed=1), tmp_path, dtype=torch.float32)
+    assert torch.equal(haina.model.load(tmp_path).lm_head.weight, build(seed=1).lm_head.weight)
 
 
 def test_a_quantised_model_is_not_saved_without_its_matrices(tmp_path: Path) -> None:

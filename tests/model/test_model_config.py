@@ -149,6 +149,8 @@ def test_unknown_preset_lists_the_known_ones() -> None:
         ({"rope_theta": float("inf")}, "rope_theta"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
         ({"qk_norm": "sometimes"}, "qk_norm"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"vocab_size": 1 << 62}, "vocab_size"),
         ({"hidden_size": 256.5}, "hidden_size"),
     ],
 )

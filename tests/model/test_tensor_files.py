@@ -100,6 +100,18 @@ def test_numbers_of_other_types(tmp_path: Path) -> None:
         list(stored_tensors(tmp_path / "file"))
 
 
+def test_a_shape_that_nothing_can_have(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}'
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(HainaError, match="file: tensor a has an impossible shape"):
+        list(stored_tensors(tmp_path / "file"))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(HainaError, match="file: no such file"):
+        list(stored_tensors(tmp_path / "file"))
+
+
 def test_a_file_that_shrinks_after_it_was_opened(tmp_path: Path) -> None:
     write_tensors(tmp_path / "file", {"weight": Outgoing(torch.ones(100, 100), torch.float32)})
     (stored,) = stored_tensors(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""The transformer against itself: a cache changes nothing, positions are relative, initialisation repeats."""
+"""The transformer against itself and against a forward pass by hand: caches, positions, documents, heads."""
 
 import itertools
 
@@ -96,22 +96,6 @@ def test_rms_norm_computes_in_float32():
     wide = values.float()
     expected = (wide / (wide.pow(2).mean() + 1e-6).sqrt()).to(torch.bfloat16)
     assert torch.equal(norm(values), expected)
-
-
-def test_initialisation_is_repeatable_and_scaled():
-    first, again, other = (Transformer(tiny(layers=8).config) for _ in range(3))
-    first.initialize(1)
-    again.initialize(1)
-    other.initialize(2)
-    weights = {name: parameter.detach() for name, parameter in first.named_parameters()}
-    assert all(torch.equal(parameter, weights[name]) for name, parameter in again.named_parameters())
-    assert not torch.equal(other.lm_head.weight, first.lm_head.weight)
-    written = torch.cat(
-        [weights[name].flatten() for name in weights if "o_proj" in name or "down_proj" in name]
-    )
-    read = torch.cat([weights[name].flatten() for name in weights if "q_proj" in name or "up_proj" in name])
-    assert float(read.std()) == pytest.approx(0.02, rel=0.05)
-    assert float(written.std()) == pytest.approx(0.02 / 4, rel=0.05)
 
 
 def test_rotary_tables_are_those_of_transformers_to_the_bit():

@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: order, errors, room, memory, and what a reader finds."""
+"""Checkpoints: their bytes and what a reader finds; written while training goes on: order, errors, room, memory."""
 
 import shutil
 import threading
@@ -9,19 +9,24 @@ import pytest
 import torch
 
 from haina.runtime.errors import HainaError
-from haina.train import checkpoint_writer
+from haina.runtime.files import fingerprint_tree
+from haina.train import TrainConfig, checkpoint_writer
 from haina.train.checkpoint import (
     checkpoint_path,
     list_checkpoints,
     load_tensors,
     prune,
     save_checkpoint,
+    tensors_of,
     verify_checkpoint,
 )
-from haina.train.checkpoint_writer import CheckpointWriter, check_room, human, tensor_bytes
+from haina.train.checkpoint_writer import CheckpointWriter, check_room, human, pinned_bytes, tensor_bytes
+from haina.train.optimizer import build_optimizer
 from haina.train.progress import Progress
 from haina.train.resume import Checkpoints, differences
 from haina.train.watch import Reading
+
+from .small import small_model
 
 
 @pytest.fixture
@@ -53,6 +58,51 @@ def read(path, like):
     return found
 
 
+def make(folder, step=3):
+    model = small_model()
+    optimizer = build_optimizer(model, TrainConfig(optimizer="adamw"))
+    for parameter in model.parameters():
+        optimizer.state[parameter]["exp_avg"].fill_(0.25)
+    save_checkpoint(folder, step, tensors_of(model, optimizer), "{}\n", {"note": "海"})
+    return model
+
+
+def test_checkpoint_has_the_same_bytes_wherever_and_whenever_it_is_made(tmp_path):
+    make(tmp_path / "one")
+    make(tmp_path / "two" / "deeper")
+    assert fingerprint_tree(tmp_path / "one") == fingerprint_tree(tmp_path / "two" / "deeper")
+
+
+def test_checkpoint_gives_back_every_tensor(tmp_path):
+    model = make(tmp_path)
+    assert verify_checkpoint(checkpoint_path(tmp_path, 3))["note"] == "海"
+    other = small_model(seed=1)
+    optimizer = build_optimizer(other, TrainConfig(optimizer="adamw"))
+    load_tensors(checkpoint_path(tmp_path, 3), tensors_of(other, optimizer))
+    for ours, theirs in zip(other.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+        assert bool((optimizer.state[ours]["exp_avg"] == 0.25).all())
+
+
+def test_checkpoint_is_a_plain_dcp_directory(tmp_path):
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    model = make(tmp_path)
+    dcp_to_torch_save(checkpoint_path(tmp_path, 3), tmp_path / "all.pt")
+    state = torch.load(tmp_path / "all.pt", weights_only=True)
+    assert torch.equal(state["model.model.norm.weight"], model.model.norm.weight)
+
+
+def test_checkpoint_of_another_shape_is_refused(tmp_path):
+    make(tmp_path)
+    other = small_model(hidden_size=16)
+    with pytest.raises(HainaError, match="does not fit this model"):
+        load_tensors(
+            checkpoint_path(tmp_path, 3),
+            tensors_of(other, build_optimizer(other, TrainConfig(optimizer="adamw"))),
+        )
+
+
 def test_what_is_written_is_the_state_at_the_call_whatever_training_does_meanwhile(
     tmp_path, tensors, monkeypatch
 ):
@@ -73,8 +123,6 @@ def test_what_is_written_is_the_state_at_the_call_whatever_training_does_meanwhi
 
 
 def test_bytes_are_those_of_a_checkpoint_made_at_once(tmp_path, tensors):
-    from haina.runtime.files import fingerprint_tree
-
     writer = writer_of(tmp_path / "c")
     writer.save(5, tensors, "{}\n", {})
     writer.wait()
@@ -145,6 +193,23 @@ def test_room_is_looked_for_before_anything_is_written(tmp_path, tensors, monkey
         check_room(tmp_path / "nowhere", 1)
 
 
+def test_pinned_memory_is_counted_as_it_is_given_out():
+    sizes = {
+        "a": torch.empty(1 << 20),
+        "b": torch.empty((1 << 18) + 1),
+        "c": torch.empty(3, dtype=torch.int8),
+    }
+    assert pinned_bytes(sizes) == (4 << 20) + (2 << 20) + 4
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+    for step in (99_999_999, 100_000_000, 7):
+        checkpoint_path(tmp_path, step).mkdir()
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "step-00000007", "step-99999999", "step-100000000",
+    ]  # fmt: skip
+
+
 def test_sizes_for_people():
     assert [human(size) for size in (0, 1023, 1536, 5 << 20, 3 << 30, 5 << 40)] == [
         "0 bytes",
@@ -162,6 +227,26 @@ def test_no_warning_about_a_single_process(tmp_path, tensors):
         save_checkpoint(tmp_path, 1, tensors, "", {})
         read(checkpoint_path(tmp_path, 1), tensors)
     assert [str(item.message) for item in caught if "torch.distributed" in str(item.message)] == []
+
+
+def test_prune_keeps_what_an_undisturbed_run_would_have(tmp_path):
+    scheduled = {10, 20, 30, 35}
+
+    def after(*steps):
+        for path in list_checkpoints(tmp_path):
+            path.rmdir()
+        for step in steps:
+            checkpoint_path(tmp_path, step).mkdir()
+        (tmp_path / "step-00000040.partial").mkdir()
+        prune(tmp_path, scheduled, keep=2)
+        assert not list(tmp_path.glob("*.partial"))
+        return [int(path.name[5:]) for path in list_checkpoints(tmp_path)]
+
+    assert after(10, 20, 30) == [20, 30]
+    assert after(10, 20, 25) == [10, 20, 25]
+    assert after(10, 20, 25, 30) == [20, 30]
+    assert after(3) == [3]
+    assert after(20, 30, 33, 35) == [30, 35]
 
 
 def test_prune_keeps_milestones_and_one_beyond_the_horizon(tmp_path):

@@ -13,7 +13,7 @@ from haina.cli.app import app
 from haina.model.config import preset, preset_names
 from haina.recipe.dialled import dialled_recipe
 from haina.runtime.errors import HainaError
-from haina.runtime.files import read_json
+from haina.runtime.files import read_json, write_json
 from haina.train import TrainConfig
 from haina.train.dial import Choice, Place, apply, derive, epochs_note, parse_tokens
 
@@ -39,7 +39,9 @@ def test_tokens_are_read(text: str, wanted: int) -> None:
     assert parse_tokens(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "many", "-5M", "0", "1.2.3", "5X", "M", "1e6", "0.1"])
+@pytest.mark.parametrize(
+    "text", ["", "many", "-5M", "0", "1.2.3", "5X", "M", "1e6", "0.1", "9" * 400 + "T", "1001T"]
+)
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(HainaError, match="is no number of tokens"):
         parse_tokens(text)
@@ -70,6 +72,15 @@ def test_less_memory_means_smaller_micro_batches_and_the_same_step() -> None:
     assert small.micro_batch_size < large.micro_batch_size
     assert small.tokens_per_step == large.tokens_per_step
     assert (small.learning_rate, small.steps) == (large.learning_rate, large.steps)
+
+
+def test_micro_batches_are_those_that_fit_with_what_is_set() -> None:
+    shape, place = preset("ours-1b"), Place("cuda", 64 << 30)
+    free = section(derive(shape, 20 * 10**9, place, {})).micro_batch_size
+    for given, larger in (({"compile": False}, False), ({"recompute": "full"}, True)):
+        config = section(derive(shape, 20 * 10**9, place, given))
+        assert (config.micro_batch_size > free) == larger
+        assert config.micro_batch_size != free
 
 
 def test_what_is_set_is_taken_and_the_rules_start_from_there() -> None:
@@ -135,7 +146,7 @@ def run(*arguments: str) -> tuple[int, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         assert isinstance(result.exception, HainaError), result.exception
         return 2, str(result.exception)
-    return result.exit_code, result.output
+    return result.exit_code, result.stdout
 
 
 def test_a_dry_run_needs_no_data() -> None:
@@ -177,3 +188,31 @@ def test_the_command_trains_and_writes_the_recipe_it_derived(inputs: Path, tmp_p
     assert summary["steps"] == recipe["train"]["steps"]
     assert summary["tokens"] == pytest.approx(2000, abs=200)
     assert (out / "model" / "config.json").is_file()
+    shown = json.loads(output)
+    assert shown == {**summary, "speed": read_json(out / "speed.json")}
+    assert shown["speed"]["tokens_per_second"] > 0
+    # Another run does not fit in there, and leaves the recipe of this one beside its model.
+    code, output = run(*arguments, "--set", "train.steps=7")
+    assert (code, yaml.safe_load((out / "recipe.yaml").read_text("utf-8"))) == (2, recipe)
+    assert "already there" in output
+
+
+def test_a_run_without_a_finite_score_ends_with_a_line(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from haina.cli import train
+    from haina.recipe import alone
+
+    def run_alone(*arguments: object, **named: object) -> None:
+        scores = {"en": {"loss": 2.5}, "zh": {"loss": None}}
+        write_json(
+            tmp_path / "train" / "summary.json", {"parameters": 5000, "tokens": 70, "validation": scores}
+        )
+        write_json(tmp_path / "speed.json", {"tokens_per_second": None})
+
+    monkeypatch.setattr(alone, "run_alone", run_alone)
+    recipe, _ = dialled_recipe("ours-1m", 100_000)
+    train._run(recipe, inputs, inputs, tmp_path, False)
+    assert " ".join("".join(capsys.readouterr()).split()).endswith(
+        "5,000 parameters, 70 tokens, held-out loss en 2.500"
+    )

@@ -12,23 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haina.model import ModelConfig, Transformer
 from haina.runtime.errors import HainaError
 from haina.runtime.files import write_json
 from haina.shards import write_arrays
 from haina.train.evaluation import Score, document_nats, evaluate, token_costs
-from haina.train.hardware import Hardware
 from haina.train.held_out import LARGEST, choose, lay_out, read_held_out
 
-CPU = Hardware(torch.device("cpu"), torch.float32, 1)
+from .small import PLAIN, small_model
+
 TOKENIZER = {"fingerprint": "", "vocab_size": 20, "bos_id": 0, "eos_id": 1}
-
-
-def small_model(**changes) -> Transformer:
-    values = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = Transformer(ModelConfig(vocab_size=20, **values, **changes))
-    model.initialize(0)
-    return model
 
 
 def documents_of(lengths, seed=0):
@@ -90,7 +82,7 @@ def test_costs_of_documents_are_those_of_each_document_alone(normalized):
     model = small_model(normalized_head=normalized, tie_word_embeddings=not normalized)
     documents = documents_of([2, 30, 7, 11, 3, 24, 2, 19], seed=3)
     rows = lay_out(documents, 10)
-    nats = document_nats(model, rows, len(documents), 2, 4, CPU)
+    nats = document_nats(model, rows, len(documents), 2, 4, PLAIN)
     plain = model.double()
     for document, cost in zip(documents, nats, strict=True):
         wanted = 0.0
@@ -136,7 +128,7 @@ def test_scores_of_groups_add_up_to_the_whole(tmp_path):
     )
     (split,) = read_held_out(tmp_path, 16, 10_000)
     assert (split.name, split.documents) == ("zh", 30)
-    scores = evaluate(small_model(), [split], 3, 8, CPU)["zh"]
+    scores = evaluate(small_model(), [split], 3, 8, PLAIN)["zh"]
     assert set(scores.groups) == {"source", "domain"}
     assert set(scores.groups["domain"]) == {"law", "诗"}
     assert set(scores.groups["source"]) == {"site-0", "site-1", "site-2"}
@@ -164,7 +156,7 @@ def test_one_source_is_no_group_and_shards_without_a_table_have_no_bytes(tmp_pat
     assert split.groups == {}
     write_arrays(tmp_path / "none", {"validation-en": documents_of([5, 6])}, TOKENIZER, "uint16")
     (split,) = read_held_out(tmp_path / "none", 16, 100)
-    score = evaluate(small_model(), [split], 3, 8, CPU)["en"].whole
+    score = evaluate(small_model(), [split], 3, 8, PLAIN)["en"].whole
     assert score.bits_per_byte is None
     assert json.loads(json.dumps(score.as_dict())) == {"loss": score.loss, "tokens": 9, "bits_per_byte": None}
 
@@ -176,6 +168,15 @@ def test_a_table_of_other_shards_is_named(tmp_path):
     with pytest.raises(
         HainaError, match=r"documents.parquet: not the table of documents of split validation-zh"
     ):
+        read_held_out(tmp_path, 16, 100)
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("uint16", 20), ("uint16", 65535), ("int32", -7)])
+def test_a_held_out_document_with_ids_that_are_no_tokens_is_named(kind, wrong, tmp_path):
+    documents = documents_of([5, 6, 7])
+    documents[1][3] = wrong
+    write_arrays(tmp_path, {"validation-zh": documents}, TOKENIZER, kind)
+    with pytest.raises(HainaError, match=rf"document 1 of split validation-zh .*{wrong}.* vocabulary has 20"):
         read_held_out(tmp_path, 16, 100)
 
 

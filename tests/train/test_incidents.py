@@ -286,6 +286,8 @@ def test_a_damaged_checkpoint_is_passed_over_on_the_way_back(tiny, inputs, tmp_p
             "[enforce fail at alloc_cpu.cpp:129] DefaultCPUAllocator: can't allocate memory: you tried"
         ),
         MemoryError("Unable to allocate 9.31 GiB for an array"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_memory_that_does_not_suffice_is_explained(error, tiny, inputs, tmp_path, monkeypatch):

@@ -201,7 +201,7 @@ def test_compiled_blocks_keep_what_was_estimated(qk_norm: bool) -> None:
         hidden = plain_states(model, tokens, None, None, torch.bfloat16)
     measured = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
     found = estimate(
-        config, micro_batch_size=3, sequence_length=160, device="cpu", compiled=True, loss_chunk=480
+        config, micro_batch_size=3, sequence_length=160, device="cpu", path="compiled", loss_chunk=480
     ).components
     expected = found["activations"] + found["weights in low precision"]
     assert abs(expected / (measured + hidden.untyped_storage().nbytes()) - 1) <= TOLERANCE

@@ -113,6 +113,11 @@ def test_a_resumed_run_goes_on_in_tensorboard_without_repeating_steps(tiny, inpu
         (path / "COMMITTED").unlink()
     tiny.run(tiny.configuration(), tiny.context(inputs, tmp_path / "work", tensorboard=board))
     assert [step for step, _ in scalars(board)["loss/train"]] == [3, 6, 9, 10]
+    # An attempt that finds nothing to do knows of no speed.
+    speed = (tmp_path / "speed.json").read_text()
+    assert json.loads(speed)["steps_of_this_process"] == 2
+    tiny.run(tiny.configuration(), tiny.context(inputs, tmp_path / "work", tensorboard=board))
+    assert (tmp_path / "speed.json").read_text() == speed
 
 
 @pytest.mark.parametrize("steps", [(0, 3), (5, 4), (-1, 2)])

@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from haina.model import ModelConfig, Transformer
 from haina.train import TrainConfig
 from haina.train.muon import QUINTICS, Muon, MuonSettings, orthogonalise, orthogonalise_plain, updates
 from haina.train.optimizer import build_optimizer, set_learning_rate
 
-CONFIG = ModelConfig(
-    vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-)
+from .small import small_model
+
+SIZES = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
 
 
 def settings_of(momentum: float, row_decay: float, like: torch.Tensor) -> MuonSettings:
@@ -106,7 +105,7 @@ def test_vectors_are_refused() -> None:
 
 
 def test_every_parameter_has_one_optimizer_and_the_schedule_reaches_both() -> None:
-    model = Transformer(CONFIG)
+    model = small_model(**SIZES)
     optimizer = build_optimizer(
         model, TrainConfig(optimizer="muon", learning_rate=0.01, matrix_learning_rate=0.02)
     )
@@ -122,8 +121,7 @@ def test_every_parameter_has_one_optimizer_and_the_schedule_reaches_both() -> No
 def test_muon_learns_a_small_text_faster_than_adamw() -> None:
     losses = {}
     for name in ("adamw", "muon"):
-        model = Transformer(CONFIG)
-        model.initialize(0)
+        model = small_model(**SIZES)
         optimizer = build_optimizer(model, TrainConfig(optimizer=name, learning_rate=0.004))
         tokens = torch.randint(0, 64, (4, 33), generator=torch.Generator().manual_seed(3))
         for _ in range(40):

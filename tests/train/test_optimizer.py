@@ -8,20 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from haina.model import ModelConfig, Transformer
+from haina.model import Transformer
 from haina.train import TrainConfig
 from haina.train import adamw as adamw_module
 from haina.train.adamw import AdamW
 from haina.train.optimizer import OptimizerParts, build_optimizer, set_learning_rate
 
-CONFIG = ModelConfig(
-    vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-)
+from .small import small_model
 
 
 def build(name: str, **changes: object) -> tuple[Transformer, OptimizerParts]:
-    model = Transformer(CONFIG)
-    model.initialize(0)
+    model = small_model(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2)
     return model, build_optimizer(model, TrainConfig(optimizer=name, precision="fp32", **changes))
 
 

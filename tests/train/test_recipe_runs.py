@@ -34,6 +34,15 @@ def test_tokens_are_interpolated_in_their_logarithm(benchmark):
     assert tokens_for(4.0, curve) == pytest.approx(400)
     assert tokens_for(6.0, curve) == pytest.approx(25)
     assert tokens_for(3.0, curve) == pytest.approx(6400)
+    # A curve that does not fall reaches nothing below it.
+    assert tokens_for(3.9, [(100, 5.0), (400, 4.0), (1600, 4.2)]) == math.inf
+    assert tokens_for(5.0, [(100, 4.0), (400, 4.0)]) == 100
+
+
+def test_a_run_that_diverged_has_an_infinite_loss_and_no_number_in_json(benchmark):
+    runs = benchmark("recipe_runs")
+    assert runs.mean_loss({"held_out": None}) == runs.mean_bits({"held_out": None}) == math.inf
+    assert runs.without_nan({"a": [math.inf, (math.nan, 1.0)]}) == {"a": [None, [None, 1.0]]}
 
 
 def test_the_optimum_is_that_of_the_parabola(benchmark):

@@ -210,12 +210,35 @@ def test_sigterm_keeps_a_checkpoint_and_exits_0(tiny, inputs, undisturbed, tmp_p
 
 def test_a_signal_at_the_last_step_changes_nothing(tiny, inputs, undisturbed, tmp_path):
     watcher = Watcher(10, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    # A handler that an earlier test left would be told of the signal too.
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
+    with pytest.raises(SystemExit) as caught:
         tiny.run(tiny.configuration(), tiny.context(inputs, tmp_path, reporter=watcher))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 0
+    assert "step-00000010" in names(tmp_path)
+    tiny.run(tiny.configuration(), tiny.context(inputs, tmp_path, reporter=(again := Watcher())))
+    assert again.notes == []
+    assert fingerprint_tree(tmp_path / "out") == fingerprint_tree(undisturbed / "out")
+
+
+@pytest.mark.parametrize("place", ["read_held_out", "_write_model"])
+def test_sigterm_before_the_steps_or_after_them_exits_0_too(
+    place, tiny, inputs, undisturbed, tmp_path, monkeypatch
+):
+    from haina.train import stage
+
+    honest = getattr(stage, place)
+
+    def told(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return honest(*arguments)
+
+    monkeypatch.setattr(stage, place, told)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        tiny.run(tiny.configuration(), tiny.context(inputs, tmp_path))
+    assert caught.value.code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    monkeypatch.undo()
+    tiny.run(tiny.configuration(), tiny.context(inputs, tmp_path))
     assert fingerprint_tree(tmp_path / "out") == fingerprint_tree(undisturbed / "out")
 
 

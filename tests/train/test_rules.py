@@ -70,7 +70,7 @@ def test_powers_of_two_are_near_by_ratio(value: float, wanted: int) -> None:
 
 
 def test_short_runs_look_back_less() -> None:
-    assert rules.matrix_momentum(195) < rules.matrix_momentum(2000) == 0.95
+    assert rules.matrix_momentum(195) == rules.matrix_momentum(2000) < rules.matrix_momentum(10_000)
 
 
 def test_rounding_keeps_significant_digits() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from haina.model import ModelConfig, Transformer
+from haina.model import Transformer
 from haina.model.initial import initial_weights
 from haina.model.training import plain_states
 from haina.runtime.errors import HainaError
@@ -18,6 +18,8 @@ from haina.train.hardware import choose
 from haina.train.loss import linear_cross_entropy
 from haina.train.optimizer import OptimizerParts, build_optimizer
 from haina.train.split_adamw import SplitAdamW, join, split
+
+from .small import small_model
 
 CONFIG = TrainConfig(optimizer="adamw", learning_rate=3e-3, steps=100, warmup_steps=0, weight_decay=0.1)
 SPLIT = CONFIG.model_copy(update={"split_weights": True})
@@ -43,6 +45,14 @@ def test_every_tie_and_the_ends_of_the_range() -> None:
     high, low = split(wide)
     assert torch.equal(high.view(torch.bfloat16).float(), wide.bfloat16().float())
     assert torch.equal(join(high, low), wide)
+
+
+def test_what_is_not_a_number_stays_so_whatever_its_bits() -> None:
+    """A GPU makes NaN of all bits set, which rounding would carry over into -0.0."""
+    wide = torch.tensor([0x7FFFFFFF, -1, 0x7F800001, 0x7FC00000, -(1 << 22)], dtype=torch.int32)
+    high, low = split(wide.view(torch.float32))
+    assert high.view(torch.bfloat16).isnan().all()
+    assert join(high, low).isnan().all()
 
 
 def trained(model: Transformer, optimizer: OptimizerParts, steps: int, accumulation: int = 2) -> list[float]:
@@ -71,12 +81,7 @@ def trained(model: Transformer, optimizer: OptimizerParts, steps: int, accumulat
 
 
 def fresh() -> Transformer:
-    config = ModelConfig(
-        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
-    )
-    model = Transformer(config)
-    model.initialize(3)
-    return model
+    return small_model(3, vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
 
 
 def masters(model: Transformer, optimizer: OptimizerParts) -> dict[str, Tensor]:

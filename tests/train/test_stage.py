@@ -12,6 +12,7 @@ from pydantic import ValidationError
 import haina.model
 from haina.runtime.errors import HainaError
 from haina.runtime.files import fingerprint_tree
+from haina.runtime.progress import SilentProgress
 from haina.runtime.stage import EventLog
 from haina.train import ModelSection, TrainConfig
 
@@ -156,6 +157,15 @@ def test_bf16_autocast_follows_fp32(tiny, inputs, undisturbed, tmp_path):
     assert rounded == pytest.approx(whole, rel=0.02)
 
 
+def test_why_training_is_slow_without_kernels_is_said(tiny, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("haina.train.stage.fused_kernels_obstacle", lambda: "no C compiler found")
+    said = []
+    reporter = SilentProgress()
+    monkeypatch.setattr(reporter, "say", said.append)
+    tiny.run(tiny.configuration(steps=3), tiny.context(inputs, tmp_path, reporter=reporter))
+    assert any("no C compiler found" in line and "slower" in line for line in said)
+
+
 def test_shards_of_another_tokenizer_are_refused(tiny, inputs, tmp_path):
     shutil.copytree(inputs, tmp_path / "inputs")
     path = tmp_path / "inputs/tokenizer/tokenizer.json"
@@ -194,6 +204,9 @@ def test_too_little_text_is_named(tiny, inputs, tmp_path):
         ({"betas": (0.9, 1.0)}, "betas"),
         ({"schedule": "step"}, "schedule"),
         ({"lerning_rate": 1.0}, "lerning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"gradient_clip": float("nan")}, "gradient_clip"),
+        ({"model": {"rope_theta": float("inf")}}, "rope_theta"),
         ({"sequence_length": 64, "loader": {"context_schedule": [[0, 65]]}}, "window 65 is above"),
         ({"model": {"preset": "gpt-9"}}, "gpt-9"),
         ({"model": {"hidden_size": 30, "num_attention_heads": 4}}, "hidden_size 30"),

@@ -73,6 +73,10 @@ def test_peak_memory_is_of_this_process():
             ["--preset", "ours-7b", "--batch", "500", "--device", "cpu"],
             "a step of ours-7b with 500 x 512 tokens",
         ),
+        (
+            ["--preset", "ours-7m", "--seq", "512", "--batch", "64000", "--device", "cpu"],
+            "what would fit: --batch ",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(arguments, message):

@@ -70,7 +70,8 @@ def train(
             if not path
         ]
         raise HainaError(f"train: {', '.join(missing)} missing", "name what to train on and where to write")
-    if preset is not None:
+    # Beside a model that is there already stands the recipe that made it; the stage will say so and refuse.
+    if preset is not None and not (out / "train" / "summary.json").exists():
         write_text(out / "recipe.yaml", dump_recipe(settings))
     _run(settings, shards, tokenizer, out, json_output)
 
@@ -88,15 +89,20 @@ def _run(settings: Recipe, shards: Path, tokenizer: Path, out: Path, json_output
         seed=settings.seed,
         tensorboard=out / "tensorboard",
     )
-    summary = read_json(out / "train" / "summary.json")
+    summary, speed = read_json(out / "train" / "summary.json"), read_json(out / "speed.json")
     if json_output:
-        print_json(summary)
+        # What the clock says is no part of `train/`, which is the same bytes for every run.
+        print_json({**summary, "speed": speed})
         return
-    losses = ", ".join(f"{lang} {item['loss']:.3f}" for lang, item in summary["validation"].items())
-    console().print(
-        f"{out}/model: {summary['parameters']:,} parameters, {summary['tokens']:,} tokens; held-out loss {losses}",
-        markup=False,
-    )
+    parts = [f"{summary['parameters']:,} parameters", f"{summary['tokens']:,} tokens"]
+    if speed["tokens_per_second"] is not None:
+        parts.append(f"{speed['tokens_per_second']:,.0f} tokens/s")
+    known = {
+        name: found["loss"] for name, found in summary["validation"].items() if found["loss"] is not None
+    }
+    if known:
+        parts.append("held-out loss " + " ".join(f"{name} {loss:.3f}" for name, loss in known.items()))
+    console().print(f"{out}/model: {', '.join(parts)}", markup=False)
 
 
 def _show(settings: Recipe, choices: list[Choice], json_output: bool) -> None:

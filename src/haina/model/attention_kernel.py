@@ -3,7 +3,7 @@
 Nothing of the size of seq x seq is kept: the forward pass saves one number for each query, the logarithm of its
 softmax sum (`lse`), from which the backward pass computes the probabilities again block by block (Dao et al. 2022,
 arXiv 2205.14135). `kernels/attention.c` does it in C; the `plain_` functions are the definition, the reference of the
-tests, and the way where there are no kernels or the tensors are not on a CPU.
+tests, and the way for what the kernels do not take. `fused.py` puts both into a block of the model.
 
 Shapes, all through this file:
     qkv     [batch, seq, (heads + 2 * kv_heads) * head_dim], contiguous: of every token all query heads, then the key
@@ -25,12 +25,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from haina.runtime.c_kernels import CKernelError, load_c_kernels
 
 SOURCE = Path(__file__).parent / "kernels" / "attention.c"
-LARGEST_HEAD = 256
 
 
 def _heads_apart(qkv: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,12 +91,11 @@ def attention_kernel_available() -> bool:
 
 
 def _kernels_fit(qkv: Tensor, heads: int, kv_heads: int) -> bool:
-    """Whether the kernels take this tensor: where it is, its dtype, its head_dim (bf16: pairs of elements)."""
+    """Whether the kernels take this tensor: where it is, its dtype, its head_dim (elements go in pairs)."""
     head_dim = qkv.shape[-1] // (heads + 2 * kv_heads)
     return (
         qkv.device.type == "cpu"
         and qkv.dtype in (torch.bfloat16, torch.float32)
-        and head_dim <= LARGEST_HEAD
         and head_dim % 2 == 0
         and qkv.numel() > 0
         and attention_kernel_available()
@@ -155,12 +152,16 @@ def attention_backward(
         ValueError: shapes or dtypes that do not belong together.
     """
     _check(qkv, heads, kv_heads, starts)
-    if grad_out.shape != out.shape or grad_out.dtype != qkv.dtype:
-        raise ValueError(
-            f"grad_out: {grad_out.dtype} {list(grad_out.shape)}; needs {qkv.dtype} {list(out.shape)}"
-        )
-    if out.dtype != qkv.dtype or lse.shape != (qkv.shape[0], heads, qkv.shape[1]):
-        raise ValueError(f"out: {out.dtype}, lse: {list(lse.shape)}: not of this qkv's forward pass")
+    batch, seq, width = qkv.shape
+    compute = torch.promote_types(qkv.dtype, torch.float32)
+    of_out = (batch, seq, width // (heads + 2 * kv_heads) * heads)
+    for name, tensor, shape, dtype in (
+        ("grad_out", grad_out, of_out, qkv.dtype),
+        ("out", out, of_out, qkv.dtype),
+        ("lse", lse, (batch, heads, seq), compute),
+    ):
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise ValueError(f"{name}: {tensor.dtype} {list(tensor.shape)}; needs {dtype} {list(shape)}")
     if not _kernels_fit(qkv, heads, kv_heads):
         return plain_attention_backward(grad_out, qkv, heads, kv_heads, starts)
     qkv, starts = qkv.contiguous(), None if starts is None else starts.contiguous()
@@ -168,24 +169,3 @@ def attention_backward(
     tensors = [grad_out.contiguous(), qkv, out.contiguous(), lse.contiguous(), starts, grad_qkv]
     _run(_functions().attention_backward, tensors, qkv, heads, kv_heads)
     return grad_qkv
-
-
-class _PackedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, qkv: Tensor, heads: int, kv_heads: int, starts: Tensor | None) -> Tensor:
-        out, lse = attention_forward(qkv, heads, kv_heads, starts)
-        ctx.save_for_backward(qkv, out, lse, starts)
-        ctx.heads = heads, kv_heads
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, None, None]:
-        qkv, out, lse, starts = ctx.saved_tensors
-        heads, kv_heads = ctx.heads
-        return attention_backward(grad_out, qkv, out, lse, heads, kv_heads, starts), None, None, None
-
-
-def packed_attention(qkv: Tensor, heads: int, kv_heads: int, starts: Tensor | None = None) -> Tensor:
-    """out, differentiable once in qkv."""
-    return _PackedAttention.apply(qkv, heads, kv_heads, starts)

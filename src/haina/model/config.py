@@ -15,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from haina.runtime.errors import HainaError
 
+# No model comes near these. Above them a damaged config.json would have torch count past 64 bits, or build blocks
+# until the memory is full.
+MOST_TOKENS, MOST_WIDE, MOST_HEADS, MOST_BLOCKS = 1 << 24, 1 << 20, 1 << 16, 4096
+
 
 class ModelConfig(BaseModel):
     """Sizes of a Llama-architecture decoder (Touvron et al. 2023, arXiv 2302.13971).
@@ -25,20 +29,23 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vocab_size: int = Field(default=8192, ge=8, description="token ids the model knows")
-    hidden_size: int = Field(default=256, ge=2, description="width of the residual stream")
+    vocab_size: int = Field(default=8192, ge=8, le=MOST_TOKENS, description="token ids the model knows")
+    hidden_size: int = Field(default=256, ge=2, le=MOST_WIDE, description="width of the residual stream")
     intermediate_size: int = Field(
-        default=704, ge=1, description="width inside the SwiGLU feed-forward block"
+        default=704, ge=1, le=MOST_WIDE, description="width inside the SwiGLU feed-forward block"
     )
-    num_hidden_layers: int = Field(default=6, ge=1, description="transformer blocks")
-    num_attention_heads: int = Field(default=4, ge=1, description="query heads")
+    num_hidden_layers: int = Field(default=6, ge=1, le=MOST_BLOCKS, description="transformer blocks")
+    num_attention_heads: int = Field(default=4, ge=1, le=MOST_HEADS, description="query heads")
     num_key_value_heads: int = Field(
         default=0, ge=0, validate_default=True, description="key and value heads; 0: as many as query heads"
     )
     head_dim: int = Field(
-        default=0, ge=0, description="width of a head, even; 0: hidden_size / num_attention_heads"
+        default=0,
+        ge=0,
+        le=MOST_HEADS,
+        description="width of a head, even; 0: hidden_size / num_attention_heads",
     )
-    max_position_embeddings: int = Field(default=512, ge=1, description="window, in tokens")
+    max_position_embeddings: int = Field(default=512, ge=1, le=1 << 31, description="window, in tokens")
     rms_norm_eps: float = Field(
         default=1e-6, gt=0, allow_inf_nan=False, description="added to the mean square in RMSNorm"
     )

@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from haina.model.config import ModelConfig
-from haina.runtime.errors import HainaError
+from haina.runtime.errors import HainaError, os_errors_about
 from haina.runtime.files import read_json
 
 CONFIG_FILE = "config.json"
@@ -57,7 +57,9 @@ def read_config(folder: Path) -> ModelConfig:
             changes the computation and that we do not have.
     """
     path = Path(folder) / CONFIG_FILE
-    if not path.is_file():
+    with os_errors_about(folder):
+        found = path.is_file()
+    if not found:
         raise HainaError(
             f"{folder}: not a model folder (no {CONFIG_FILE})", "name a folder in Hugging Face layout"
         )
@@ -119,7 +121,7 @@ def _refuse_unsupported(path: Path, architecture: str, values: Mapping[str, Any]
 
 
 def _shape(family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `ModelConfig`. What is absent means the family's default here, not ours."""
+    """Fields of `ModelConfig`. An absent size means the family's default, not ours; an absent special id, none."""
     known = {
         name: values[name]
         for name in ModelConfig.model_fields

@@ -226,8 +226,8 @@ def _obstacles(model: Transformer, tokens: Tensor, dtype: torch.dtype) -> Iterat
             yield f"{name} is no contiguous float32 matrix of the CPU"
         if not weight.requires_grad:
             yield f"{name} is frozen"
-    if not kernels.fused_kernels_available():
-        yield "there are no compiled kernels"
+    if why := kernels.fused_kernels_obstacle():
+        yield f"there are no compiled kernels: {why}"
     if not attention_kernel_available():
         yield "there is no attention kernel"
 

@@ -50,13 +50,18 @@ def _library() -> ctypes.CDLL:
 
 
 @cache
-def fused_kernels_available() -> bool:
-    """Whether the functions of this file can be called here."""
+def fused_kernels_obstacle() -> str | None:
+    """Why the functions of this file cannot be called here; None: they can."""
     try:
         _library()
-    except CKernelError:
-        return False
-    return True
+    except CKernelError as error:
+        return str(error)
+    return None
+
+
+def fused_kernels_available() -> bool:
+    """Whether the functions of this file can be called here."""
+    return fused_kernels_obstacle() is None
 
 
 def _call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from haina.model.config import ModelConfig
 from haina.model.families import CONFIG_FILE, check_tokenizer, config_json, read_config
 from haina.model.head import normalize_rows
-from haina.model.tensor_files import Outgoing, StoredTensor, new_scratch, stored_tensors, write_tensors
+from haina.model.tensor_files import Outgoing, StoredTensor, new_scratch, shown, stored_tensors, write_tensors
 from haina.model.transformer import Transformer
 from haina.runtime.errors import HainaError, os_errors_about
 from haina.runtime.files import PARTIAL_SUFFIX, fsync_path, read_json, remove, write_json
@@ -27,25 +27,34 @@ __all__ = ["CONFIG_FILE", "SINGLE_FILE", "config_json", "load", "read_config", "
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 DEFAULT_SHARD_BYTES = 4 << 30
 FUSED_QKV = "self_attn.W_pack.weight"
+WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 QUANTIZED_SUFFIXES = (".weight_packed", ".weight_scale", ".qweight", ".SCB")
 
 
 def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: the one, which goes first as in transformers, or those of the index."""
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
+    if single.is_file():
+        return [single]
     if index.is_file():
         description = read_json(index)
         weight_map = description.get("weight_map") if isinstance(description, dict) else None
         if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise HainaError(f"{index}: no weight_map", "restore the file from where it came")
-        found = [folder / name for name in sorted(set(weight_map.values()))]
-        for path in found:
-            if not path.is_file():
+        names = sorted(set(weight_map.values()))
+        for name in names:
+            # A path would have us read files that are no part of the model.
+            if not name.isprintable() or Path(name).name != name:
                 raise HainaError(
-                    f"{path}: named in {INDEX_FILE} but missing", "fetch or copy the model again"
+                    f"{index}: {name!r} is no name of a file in this folder", "fetch or copy the model again"
                 )
-        return found
-    if single.is_file():
-        return [single]
+            with os_errors_about(index):
+                missing = not (folder / name).is_file()
+            if missing:
+                raise HainaError(
+                    f"{folder / name}: named in {INDEX_FILE} but missing", "fetch or copy the model again"
+                )
+        return [folder / name for name in names]
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if pickled:
         raise HainaError(
@@ -77,7 +86,7 @@ def _split_fused(stored: StoredTensor, config: ModelConfig) -> Iterator[StoredTe
     rows = query + 2 * key_value
     if stored.shape != (rows, config.hidden_size):
         raise HainaError(
-            f"{stored.path}: tensor {stored.name} has shape {list(stored.shape)}, "
+            f"{stored.path}: tensor {shown(stored.name)} has shape {list(stored.shape)}, "
             f"config.json says {[rows, config.hidden_size]}",
             "fetch or copy the model again",
         )
@@ -103,7 +112,7 @@ def _sources(
                 if name not in expected:
                     quantized = name.endswith(QUANTIZED_SUFFIXES)
                     raise HainaError(
-                        f"{path}: tensor {name} does not belong to this architecture",
+                        f"{path}: tensor {shown(name)} does not belong to this architecture",
                         "open quantised weights with haina.quantize.load"
                         if quantized
                         else "check config.json",
@@ -114,9 +123,10 @@ def _sources(
                         f"config.json says {list(expected[name])}",
                         "fetch or copy the model again",
                     )
-                if not stored.dtype.is_floating_point:
+                if stored.dtype not in WEIGHT_DTYPES:
                     raise HainaError(
-                        f"{path}: tensor {name} holds {stored.dtype}, not weights", "check config.json"
+                        f"{path}: tensor {name} holds {stored.dtype}, not plain weights",
+                        "open this model with transformers or vLLM",
                     )
                 if name in sources:
                     raise HainaError(
@@ -235,23 +245,26 @@ def save(
             write_tensors(staged / name, shard)
             with os_errors_about(folder):
                 fsync_path(staged / name)
-        _exchange(folder, staged, list(shards))
+        if len(shards) > 1:
+            size = sum(outgoing.nbytes for outgoing in tensors.values())
+            weight_map = {key: name for name, shard in shards.items() for key in shard}
+            write_json(staged / INDEX_FILE, {"metadata": {"total_size": size}, "weight_map": weight_map})
+        write_json(staged / CONFIG_FILE, config_json(model.config, dtype))
+        _exchange(folder, staged)
     finally:
         remove(staged)
-    if len(shards) > 1:
-        size = sum(outgoing.nbytes for outgoing in tensors.values())
-        weight_map = {key: name for name, shard in shards.items() for key in shard}
-        write_json(folder / INDEX_FILE, {"metadata": {"total_size": size}, "weight_map": weight_map})
-    # Last: a folder with a config.json is a whole model.
-    write_json(folder / CONFIG_FILE, config_json(model.config, dtype))
 
 
-def _exchange(folder: Path, staged: Path, names: list[str]) -> None:
-    """Put new weights in the place of old ones. From here to the new `config.json` the folder is no model."""
-    remove(folder / CONFIG_FILE)
-    for stale in (folder / INDEX_FILE, *folder.glob("model*.safetensors")):
+def _exchange(folder: Path, staged: Path) -> None:
+    """Put the new files in the place of the old ones. From the first removal to the last move the folder is no model:
+    one with a `config.json` is whole.
+    """
+    for stale in (folder / CONFIG_FILE, folder / INDEX_FILE, *folder.glob("model*.safetensors")):
         remove(stale)
     with os_errors_about(folder):
-        for name in names:
-            (staged / name).replace(folder / name)
+        for path in sorted(staged.iterdir()):
+            if path.name != CONFIG_FILE:
+                path.replace(folder / path.name)
+        fsync_path(folder)
+        (staged / CONFIG_FILE).replace(folder / CONFIG_FILE)
         fsync_path(folder)

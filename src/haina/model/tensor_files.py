@@ -22,6 +22,8 @@ from haina.runtime.errors import HainaError, os_errors_about
 
 # Elements converted at once between dtypes or devices: 4 MiB of float32.
 SLICE_ELEMENTS = 1 << 20
+# torch counts in int64; a tensor without elements may claim to be larger along another axis.
+LARGEST_SIZE = (1 << 63) - 1
 
 # In the order in which the library writes them: wider ones first, so that all are aligned.
 _DTYPES = {
@@ -40,6 +42,11 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _RANK = {dtype: rank for rank, dtype in enumerate(_NAMES)}
+
+
+def shown(name: str) -> str:
+    """A name out of a file, fit for one line of a terminal."""
+    return name if name.isprintable() else ascii(name)
 
 
 def new_scratch() -> Tensor:
@@ -101,7 +108,7 @@ class StoredTensor:
             count = readinto(room)
             if not count:
                 raise HainaError(
-                    f"{self.path}: ends inside tensor {self.name}", "fetch or copy the model again"
+                    f"{self.path}: ends inside tensor {shown(self.name)}", "fetch or copy the model again"
                 )
             room = room[count:]
 
@@ -118,22 +125,26 @@ def stored_tensors(path: Path) -> Iterator[StoredTensor]:
     Raises:
         HainaError: the file is no safetensors file, is cut or otherwise damaged, or has numbers of an unknown type.
     """
-    try:
-        with safe_open(path, framework="pt", device="cpu"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise HainaError(
-            f"{path}: damaged safetensors file ({error})", "fetch or copy the model again"
-        ) from error
     with os_errors_about(path), path.open("rb") as file:
+        try:
+            with safe_open(path, framework="pt", device="cpu"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise HainaError(
+                f"{path}: damaged safetensors file ({error})", "fetch or copy the model again"
+            ) from error
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     for name, entry in sorted(header.items()):
         if entry["dtype"] not in _DTYPES:
             raise HainaError(
-                f"{path}: tensor {name} has numbers of type {entry['dtype']}",
+                f"{path}: tensor {shown(name)} has numbers of type {entry['dtype']}",
                 "open this model with transformers or vLLM",
+            )
+        if max(entry["shape"], default=0) > LARGEST_SIZE:
+            raise HainaError(
+                f"{path}: tensor {shown(name)} has an impossible shape", "fetch or copy the model again"
             )
         start = 8 + length + entry["data_offsets"][0]
         yield StoredTensor(path, name, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start)

@@ -214,6 +214,6 @@ def _call(stage: Stage, config: Any, context: StageContext) -> StageResult:
     except OSError as error:
         context.events.write("stage_failed", stage=stage.name, error=str(error))
         raise from_os_error(error) from error
-    except (HainaError, KeyboardInterrupt) as error:
+    except (HainaError, KeyboardInterrupt, SystemExit) as error:  # SystemExit: SIGTERM, taken in order
         context.events.write("stage_stopped", stage=stage.name, error=str(error))
         raise

@@ -87,7 +87,10 @@ def read_json(path: Path) -> Any:
         data = path.read_bytes()
     try:
         return json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: broken UTF-8, no JSON, a number of 5,000 digits
         raise HainaError(
             f"{path}: not valid JSON ({error})", "delete it or restore it from where it came"
         ) from error

@@ -76,7 +76,9 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    return sorted(
+        (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()), key=step_of
+    )
 
 
 def step_of(path: Path) -> int:
@@ -198,12 +200,15 @@ def load_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Read a verified checkpoint into `tensors`, in place.
 
     Raises:
-        HainaError: it belongs to another model.
+        HainaError: it belongs to another model, or the disk fails.
     """
     _single_process()
     try:
         dcp.load(dict(tensors), checkpoint_id=path, no_dist=True)
     except (CheckpointException, RuntimeError, ValueError) as error:
+        cause = _os_error_in(error)
+        if cause is not None:
+            raise from_os_error(cause, path) from error
         raise HainaError(
             f"checkpoint {path}: does not fit this model",
             "use the configuration it was made with, or delete it",

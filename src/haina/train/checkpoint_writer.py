@@ -6,8 +6,9 @@
 4. A thread writes, flushes and commits the copy (`haina.train.checkpoint`), and prunes older ones.
 
 What goes wrong in the thread is raised by the next `poll`, `save` or `wait`, in the training thread. The copy takes as
-much memory of the host as the checkpoint takes on the disk (AdamW: 12 bytes a parameter); it is kept for the next one.
-Where so much is not free, there is no thread and training waits for the disk.
+much memory of the host as the checkpoint takes on the disk (AdamW: 12 bytes a parameter) and is kept for the next one.
+What comes from a GPU is copied to pinned memory where that has room too, because it is faster. Where no copy has room,
+there is no thread and training waits for the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from haina.train.checkpoint import list_checkpoints, save_checkpoint
 
 # What a checkpoint takes besides its tensors: metadata, metrics, state. More than enough for a model of 1,000 tensors.
 BESIDES_TENSORS = 4 << 20
+# Times what a copy of the state takes: so much of the host's memory has to be free for it.
+SPARE = 1.1
 
 
 def human(size: float) -> str:
@@ -50,6 +53,13 @@ def free_memory() -> int:
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Bytes of the values."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def pinned_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """What copies in pinned memory take: PyTorch's allocator of it rounds each up to a power of two, up to twice as
+    much.
+    """
+    return sum(1 << max(0, tensor.nbytes - 1).bit_length() for tensor in tensors.values())
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -80,7 +90,6 @@ class CheckpointWriter:
 
     def __init__(self, folder: Path, committed: Callable[[int, str, float], None]) -> None:
         self.folder, self.committed = folder, committed
-        self.waited_seconds = 0.0
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._copy: dict[str, Tensor] = {}
@@ -123,10 +132,8 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Return when nothing is under way any more; raise what went wrong."""
         if self._thread is not None:
-            started = time.perf_counter()
             self._thread.join()
             self._thread = None
-            self.waited_seconds += time.perf_counter() - started
         self._raise()
 
     def close(self) -> None:
@@ -139,10 +146,14 @@ class CheckpointWriter:
         """Copy the tensors, where the host has memory for that."""
         if self._copy.keys() != tensors.keys():
             self._copy = {}
-            if free_memory() < 1.1 * tensor_bytes(tensors):
+            free = free_memory()
+            if free < SPARE * tensor_bytes(tensors):
                 return False
+            pinned = free >= SPARE * pinned_bytes(tensors)
             self._copy = {
-                name: torch.empty(value.shape, dtype=value.dtype, pin_memory=value.device.type == "cuda")
+                name: torch.empty(
+                    value.shape, dtype=value.dtype, pin_memory=pinned and value.device.type == "cuda"
+                )
                 for name, value in tensors.items()
             }
         on_device = False

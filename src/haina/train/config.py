@@ -24,7 +24,7 @@ class ModelSection(BaseModel):
     The vocabulary and the special ids come from the tokenizer, the window from `sequence_length`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     preset: str = Field(default="quickstart", description="a name in haina/model/presets.yaml")
     hidden_size: int | None = Field(
@@ -82,7 +82,7 @@ class ModelSection(BaseModel):
 class TrainConfig(BaseModel):
     """Pretraining on packed token shards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     model: ModelSection = Field(default=ModelSection(), description="shape of the model")
     sequence_length: int = Field(default=256, ge=2, description="tokens a window; becomes the model's window")

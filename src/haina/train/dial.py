@@ -17,6 +17,8 @@ from haina.runtime.errors import HainaError
 from haina.train import rules
 from haina.train.config import TrainConfig
 
+# More than anybody has is a slip of the keyboard.
+MOST_TOKENS = 10**15
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 # Of the memory of the device, what a step may take: the rest is for the allocator, the loader and the system.
 MEMORY_SHARE = 0.6
@@ -77,10 +79,10 @@ def parse_tokens(text: str) -> int:
         HainaError: it is none, or not positive.
     """
     found = re.fullmatch(r"([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([KMBT]?)", text.strip().upper())
-    count = round(float(re.sub("[_,]", "", found[1])) * UNITS[found[2]]) if found else 0
-    if count < 1:
+    count = float(re.sub("[_,]", "", found[1])) * UNITS[found[2]] if found else 0.0
+    if not 1 <= round(min(count, MOST_TOKENS + 1)) <= MOST_TOKENS:
         raise HainaError(f"--tokens {text}: is no number of tokens", "write it like 600M, 1.2B or 1200000")
-    return count
+    return round(count)
 
 
 def derive(
@@ -162,7 +164,6 @@ class _Derivation:
         """micro_batch_size and gradient_accumulation for rows of `row` tokens."""
         wanted = rules.step_tokens(self.tokens)
         rows = min(rules.power_of_two(wanted / row), max(1, self.tokens // row))
-        fixed = self.given.get("micro_batch_size")
         most = max(1, ENOUGH_TOKENS[self.place.device] // row)
         fitting, need = self._fitting(row, min(rows, 1 << (most.bit_length() - 1)))
         micro = self.choose(
@@ -174,7 +175,7 @@ class _Derivation:
         )
         accumulation = self.choose(
             "gradient_accumulation",
-            max(1, rules.power_of_two(rows / (fixed or micro))),
+            max(1, rules.power_of_two(rows / micro)),
             f"B = {rules.ANCHOR_STEP_TOKENS:,} (D / {rules.ANCHOR_TOKENS / 1e6:.0f}M)^{rules.BATCH_EXPONENT} = "
             f"{wanted:,.0f} tokens a step, to a power of two of rows",
             "arXiv 2505.13738; anchor: decision 27",
@@ -185,18 +186,22 @@ class _Derivation:
         """The largest power of two of rows up to `most` whose step fits into memory, and the bytes it takes."""
         from haina.train.memory import estimate
 
-        cuda = self.place.device == "cuda"
+        given = self.given
         rows = 1 << (max(1, most).bit_length() - 1)
         while True:
             need = estimate(
                 self.shape,
                 micro_batch_size=rows,
                 sequence_length=row,
-                optimizer=self.given.get("optimizer", "muon"),
+                optimizer=given.get("optimizer", "muon"),
+                dtype="fp32" if given.get("precision") == "fp32" else "bf16",
                 device=self.place.device,
-                compiled=cuda,
+                loss_chunk=given.get("loss_chunk_tokens", 0),
+                recompute=given.get("recompute", "none"),
+                compiled=given.get("compile", self.place.device == "cuda"),
                 accumulation=2,
-                document_mask=True,
+                document_mask=given["loader"].document_mask if "loader" in given else True,
+                split_weights=given.get("split_weights", False),
             ).total
             if need <= MEMORY_SHARE * self.place.memory or rows == 1:
                 return rows, need
@@ -255,7 +260,7 @@ class _Derivation:
 
     def schedule(self) -> None:
         steps = self.value["steps"]
-        self.choose("schedule", "wsd", "warm-up, stable, decay: a run can be prolonged", "arXiv 2404.06395")
+        self.choose("schedule", "wsd", "warm-up, stable, decay", "arXiv 2404.06395")
         self.choose(
             "warmup_steps",
             rules.warmup_steps(steps),
@@ -307,6 +312,6 @@ def defaults_checked(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         pydantic.ValidationError: a field is unknown or out of range.
     """
-    # So many steps that no default of another field is above them.
-    checked = TrainConfig.model_validate({"steps": 1 << 40, **given})
+    # So many steps, and so few to warm up in, that what is not given refuses nothing that is.
+    checked = TrainConfig.model_validate({"steps": 1 << 40, "warmup_steps": 0, **given})
     return {name: getattr(checked, name) for name in given}

@@ -75,6 +75,7 @@ def choose(config: TrainConfig) -> Hardware:
 def in_use(hardware: Hardware) -> Iterator[None]:
     """Inside the block: a fixed number of threads and repeatable kernels. After it: as before."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     # cuBLAS reads it when its first handle is made; without it its reductions may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     fill = torch.utils.deterministic.fill_uninitialized_memory
@@ -89,5 +90,5 @@ def in_use(hardware: Hardware) -> Iterator[None]:
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = fill
         if hardware.device.type == "cuda":
-            torch.use_deterministic_algorithms(deterministic)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.set_num_threads(threads)

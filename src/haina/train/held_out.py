@@ -141,9 +141,10 @@ def read_held_out(shards: Path, length: int, max_tokens: int) -> list[HeldOut]:
         shards: a shards folder. length: places of a row. max_tokens: of each split, about.
 
     Raises:
-        HainaError: a file is damaged, or the table of documents is of other shards.
+        HainaError: a file is damaged, a document holds what is no token, or the table of documents is of other shards.
     """
     description = read_description(shards)
+    vocab_size = int(description["tokenizer"]["vocab_size"])
     found = []
     for split in sorted(name for name in description["splits"] if name.startswith(PREFIX)):
         dataset = ShardSet.open(shards, split)
@@ -151,11 +152,25 @@ def read_held_out(shards: Path, length: int, max_tokens: int) -> list[HeldOut]:
         if not chosen:
             continue
         documents = [np.asarray(dataset[number], dtype=np.int64) for number in chosen]
+        for number, document in zip(chosen, documents, strict=True):
+            if document.min() < 0 or document.max() >= vocab_size:
+                raise HainaError(
+                    f"{shards}: document {number} of split {split} holds ids that are no tokens (from "
+                    f"{document.min()} to {document.max()}, the vocabulary has {vocab_size:,})",
+                    "the file is damaged: run the shards stage again",
+                )
         table = description.get("documents")
         sizes, groups = _table(shards / table, split, chosen) if table else (None, {})
         tokens = np.array([len(document) - 1 for document in documents], np.int64)
         found.append(HeldOut(split.removeprefix(PREFIX), lay_out(documents, length), tokens, sizes, groups))
     return found
+
+
+def _other_table(path: Path, split: str, why: str) -> HainaError:
+    return HainaError(
+        f"{path}: not the table of documents of split {split} ({' '.join(why.split())})",
+        "run the shards stage again",
+    )
 
 
 def _table(path: Path, split: str, chosen: list[int]) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
@@ -170,13 +185,12 @@ def _table(path: Path, split: str, chosen: list[int]) -> tuple[NDArray[np.int64]
             path, columns=["shard", "index", "bytes", *columns], filters=[("shard", "=", split)]
         )
         places = {number: place for place, number in enumerate(read["index"].to_pylist())}
-        rows = read.take([places[number] for number in chosen])
-        sizes = rows["bytes"].to_numpy().astype(np.int64)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise HainaError(
-            f"{path}: not the table of documents of split {split} ({str(error).splitlines()[0]})",
-            "run the shards stage again",
-        ) from error
+        raise _other_table(path, split, str(error)) from error
+    if missing := [number for number in chosen if number not in places]:
+        raise _other_table(path, split, f"document {missing[0]} is missing")
+    rows = read.take([places[number] for number in chosen])
+    sizes = rows["bytes"].to_numpy().astype(np.int64)
     groups = {}
     for name in columns:
         # Of the pages of a folder the folder is what one wants to see by itself.

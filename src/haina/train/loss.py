@@ -72,7 +72,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if targets.device.type == "cpu" and targets.numel() and int(targets.max()) >= len(weight):
             raise IndexError(f"target {int(targets.max())} is outside the vocabulary of {len(weight)}")
         targets = targets.contiguous()
-        divisor = (targets >= 0).sum() if total is None else torch.tensor(total, device=hidden.device)
+        # Filled and not copied: a number that is copied to a GPU makes the host wait for the step.
+        divisor = (targets >= 0).sum() if total is None else torch.full((), total, device=hidden.device)
         scale = divisor.float().reciprocal()
         needs_gradient = any(ctx.needs_input_grad[:2])
         matrix, states = weight.detach().to(dtype), hidden.detach().to(dtype)

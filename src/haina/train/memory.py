@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 LARGEST_SLICE = 1 << 26  # elements that an optimizer works on at once
-MUON_BYTES = (
-    23  # most that is alive for each of them: three float32 numbers, five bf16 ones and a float32 sum's rest
-)
+# Most that is alive for each element of a stack: three float32 numbers, five bf16 ones and a float32 sum's rest.
+MUON_BYTES = 23
 WIDE, HALF = 4, 2  # bytes of float32 and of bf16
 Path = Literal["plain", "compiled", "fused"]
 Recompute = Literal["none", "selective", "full"]
@@ -283,10 +282,10 @@ def estimate(
         device: "cuda" or "cpu", or a torch device.
         loss_chunk: tokens whose logits exist at once; 0: as `haina.train.loss` chooses.
         recompute: what `haina.train.recompute` leaves to the backward pass.
-        compiled: whether blocks are compiled.
+        compiled: whether blocks are compiled, where they are not fused.
         accumulation: micro-batches a step; above 1 all gradients exist while activations do.
         document_mask: whether attention is kept within documents by a mask.
-        path: which forward pass; default: the fused one on a CPU, compiled or plain elsewhere.
+        path: which forward pass; default: the fused one on a CPU that it can run on, else compiled or plain.
         split_weights: whether weights are kept as `haina.train.split_adamw` does; what the products read takes no room
             of its own.
 
@@ -301,7 +300,7 @@ def estimate(
         row=sequence_length,
         item=_item_size(dtype),
         cuda=cuda,
-        path=path or ("compiled" if compiled else "plain" if not_fused else "fused"),
+        path=path or ("fused" if not not_fused else "compiled" if compiled else "plain"),
         recompute=recompute,
         masked=document_mask,
         split_weights=split_weights,
@@ -391,8 +390,8 @@ def fitting_settings(
 ) -> list[str]:
     """Three changes of `config` that would fit into `free_bytes`, what costs least first, each with its estimate.
 
-    The batch of a step stays in all of them: fewer rows at once are more micro-batches. Each kind of change goes as far
-    as it has to and no further. Fewer than three come back where nothing else fits.
+    The rows of a step stay in all of them: fewer at once are more micro-batches. Each kind of change goes as far as it
+    has to and no further. Fewer than three come back where nothing else fits.
     """
     found: list[str] = []
     for kind in _changes(config, _item_size(dtype) < WIDE):
@@ -420,7 +419,9 @@ def _changes(config: TrainConfig, rounded: bool) -> Iterator[Iterator[dict[str, 
         split = [{"split_weights": True}]
     chunk: list[dict[str, Any]] = [{"loss_chunk_tokens": size} for size in (512, 256, 128, 64)]
     muon: list[dict[str, Any]] = (
-        [{"optimizer": "muon", "split_weights": False}] if config.optimizer != "muon" else []
+        [{"optimizer": "muon", **({"split_weights": False} if config.split_weights else {})}]
+        if config.optimizer != "muon"
+        else []
     )
     shorter: list[dict[str, Any]] = [
         {"sequence_length": config.sequence_length >> bits}

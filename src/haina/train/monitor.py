@@ -270,5 +270,7 @@ class Monitor:
             "seconds_of_this_process": round(time.perf_counter() - self.started, 2),
         }
         self.event("finished", **fields, guards=dict(record))
-        if self.context.tensorboard is not None:
-            write_json(self.folder / "speed.json", fields)
+        path = self.folder / "speed.json"
+        # An attempt that found all steps done knows nothing of their speed.
+        if self.context.tensorboard is not None and (self.speed.steps or not path.exists()):
+            write_json(path, fields)

@@ -15,12 +15,15 @@ from haina.train.config import TrainConfig
 from haina.train.hardware import Hardware
 from haina.train.memory import estimate_for, fitting_settings
 
-# PyTorch's CPU allocator and oneDNN raise a plain RuntimeError.
-_CPU_WORDS = (
+# What is not raised as an error of its own: by PyTorch's CPU allocator, by oneDNN, by CUDA outside PyTorch's allocator
+# (pinned memory of the host, a library's own buffers).
+_WORDS = (
     "can't allocate memory",
     "not enough memory",
     "could not create a memory object",
     "std::bad_alloc",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
 )
 
 
@@ -28,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or of the host."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
 def usable_bytes(device: torch.device) -> int:

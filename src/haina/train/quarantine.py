@@ -65,7 +65,9 @@ class Quarantine:
             return None
         replay = len(record.rollbacks)
         target = self.folder / (f"step-{step:08d}" + (f"-replay-{replay}" if replay else ""))
-        rows = [self._row(batch, number) for number in range(len(batch.inputs))]
+        # Once for all rows: the table of documents may be large.
+        known = self._documents([int(number) for number in batch.pieces["document"]])
+        rows = [self._row(batch, number, known) for number in range(len(batch.inputs))]
         remove(target)
         with atomic_path(target) as temporary:
             temporary.mkdir()
@@ -93,10 +95,9 @@ class Quarantine:
                 )
         return [dict(item) for item in sorted({tuple(item.items()) for item in found})]
 
-    def _row(self, batch: Batch, number: int) -> dict[str, Any]:
+    def _row(self, batch: Batch, number: int, known: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         pieces = batch.pieces[batch.pieces["row"] == number]
         described = []
-        known = self._documents([int(piece["document"]) for piece in pieces])
         for piece in pieces:
             first, length = int(piece["column"]), int(piece["length"])
             ids = [*batch.inputs[number, first : first + length].tolist()]

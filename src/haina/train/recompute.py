@@ -84,11 +84,6 @@ def recompute_blocks(model: Transformer, mode: Recompute) -> None:
             block.forward = partial(_forward, block.forward, policy.options())
 
 
-def recomputes(model: Transformer) -> bool:
-    """Whether `recompute_blocks` has changed the model: such a model trains through its plain forward."""
-    return any("forward" in block.__dict__ for block in model.model.layers)
-
-
 def _forward(
     forward: Callable[..., Tensor],
     options: dict[str, Any],

@@ -13,7 +13,7 @@ import math
 # The anchor: 10M tokens, for which B is 4,096.
 ANCHOR_TOKENS = 10_000_000
 ANCHOR_STEP_TOKENS = 4096
-MATRIX_RATE = 0.012
+MATRIX_RATE = 0.0085
 EMBEDDING_RATE = 0.015
 
 BATCH_EXPONENT = 0.462
@@ -24,7 +24,7 @@ Z_LOSS = 1e-5
 DECAY_SHARE = 0.7
 LAST_RATE = 0.01
 WARMUP_SHARE = 0.02
-LONG_RUN = 1000  # steps
+LONG_RUN = 10_000  # steps
 SHORTEST_WARMUP, LONGEST_WARMUP = 10, 2000
 SHORTEST_WINDOW = 512
 
@@ -82,7 +82,9 @@ def adamw_rate(parameters: int) -> float:
 
 
 def matrix_momentum(steps: int) -> float:
-    """Muon's momentum: 0.95, its authors' choice, looks back over 20 steps; in a run of a few hundred 0.9 is better."""
+    """Muon's momentum: 0.9 was better than 0.95 in every run measured, of 200 to 2,000 steps; 0.95, its authors' choice,
+    is for runs much longer than those.
+    """
     return 0.95 if steps >= LONG_RUN else 0.9
 
 

@@ -23,17 +23,20 @@ LOW = "low"
 # Elements updated at once where the update is not compiled: bounds its temporaries.
 SLICE = 1 << 24
 _LARGEST_LOW = 0x7FFF
+_NAN = 0x7FC0
 
 
 def split(wide: Tensor) -> tuple[Tensor, Tensor]:
     """float32 to (bits of the nearest bf16, int16; the rest, int16): `join` gives the number back.
 
     Exact but for one number in 131,072, those in the middle between two bf16 numbers that are rounded down: their rest,
-    32,768, has no place in sixteen bits and becomes 32,767, one unit in the last place of float32 less.
+    32,768, has no place in sixteen bits and becomes 32,767, one unit in the last place of float32 less. NaN stays NaN.
     """
     bits = wide.view(torch.int32)
     # Round to nearest, ties to even, as a cast to bf16 does.
     high = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    # A GPU's NaN has all bits set: rounded up they would be -0.0, and nobody would see that a weight is lost.
+    high = high.masked_fill(wide.isnan(), _NAN)
     low = (bits - (high << 16)).clamp(max=_LARGEST_LOW)
     return high.to(torch.int16), low.to(torch.int16)
 
@@ -119,10 +122,11 @@ class SplitAdamW(AdamW):
             return
         counts = [self.state[parameter][UPDATES] for parameter in parameters]
         skipped = torch.zeros_like(counts[0]) if skip is None else skip.to(torch.float32)
-        torch._foreach_add_(counts, 1 - skipped)
+        torch._foreach_add_(counts, [1 - skipped] * len(counts))
         first, second = group["betas"]
         fixed = [group["lr"], 1 - group["lr"] * group["weight_decay"], first, second, group["eps"]]
-        rate, remains, *betas, epsilon = counts[0].new_tensor(fixed).unbind()
+        # Filled one by one: a list that is copied to a GPU makes the host wait for the step.
+        rate, remains, *betas, epsilon = (torch.full_like(counts[0], value) for value in fixed)
         updates = counts[0].clamp(min=1)
         rate = rate / (1 - betas[0] ** updates)
         correction = (1 - betas[1] ** updates).sqrt()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from haina.model.config import ModelConfig
+from haina.model.fused_kernels import fused_kernels_obstacle
 from haina.model.huggingface import save
 from haina.model.initial import initial_weights
 from haina.model.transformer import Transformer
@@ -21,6 +22,7 @@ from haina.shards.shard_set import read_description
 from haina.train.config import TrainConfig
 from haina.train.hardware import Hardware, choose, in_use
 from haina.train.held_out import HeldOut, read_held_out
+from haina.train.interrupts import ending_on_sigterm
 from haina.train.loop import Trainer
 from haina.train.monitor import CONVENTION, Monitor
 from haina.train.optimizer import build_optimizer
@@ -46,6 +48,7 @@ class _Data:
     held_out: list[HeldOut]
 
 
+@ending_on_sigterm()
 def run(config: TrainConfig, context: StageContext) -> StageResult:
     """Train on `context.input("shards")` with the tokenizer of `context.input("tokenizer")`.
 
@@ -53,7 +56,7 @@ def run(config: TrainConfig, context: StageContext) -> StageResult:
         HainaError: the shards and the tokenizer do not belong together, there is too little text for one window, the
             memory does not suffice, training goes wrong again and again, or a checkpoint cannot be written or read.
         KeyboardInterrupt: Ctrl-C, after a checkpoint.
-        SystemExit: SIGTERM, after a checkpoint; its code is 0.
+        SystemExit: SIGTERM, after a checkpoint where steps are taken; its code is 0.
     """
     tokenizer = TokenizerFile(context.input("tokenizer"))
     shards = context.input("shards")
@@ -108,6 +111,8 @@ def _trainer(
     model = Transformer(shape)
     model.initialize(context.seed, config.initialisation)
     model.to(hardware.device).train()
+    if hardware.device.type == "cpu" and (why := fused_kernels_obstacle()):
+        context.reporter.say(f"no fused kernels here ({why}): training takes the plain path, which is slower")
     if config.recompute != "none":
         recompute_blocks(model, config.recompute)
     if config.compile:

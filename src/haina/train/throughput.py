@@ -26,10 +26,11 @@ from haina.runtime.devices import describe_machine
 from haina.runtime.errors import HainaError
 from haina.runtime.rates import measure_matmul
 from haina.shards.batch import BATCH_PIECE, Batch
+from haina.train.checkpoint_writer import human
 from haina.train.config import TrainConfig
 from haina.train.guards import Guard
 from haina.train.hardware import Hardware, choose, in_use
-from haina.train.memory import estimate_for, fitting_settings
+from haina.train.memory import estimate_for
 from haina.train.monitor import CONVENTION
 from haina.train.optimizer import build_optimizer
 from haina.train.out_of_memory import out_of_memory_explained, usable_bytes
@@ -45,10 +46,11 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.is_file():
-        # getrusage would also count what the process that started this one held.
-        line = next(line for line in status.read_text("ascii").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) << 10
+    # getrusage also counts what the process that started this one held; some sandboxes have nothing else.
+    lines = status.read_text("ascii", "replace").splitlines() if status.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
 
@@ -63,6 +65,11 @@ def random_batch(rows: int, length: int, vocab: int, seed: int) -> Batch:
     return Batch(0, inputs, targets, places, np.zeros_like(places), pieces, False, rows * length)
 
 
+def _fewer(rows: int) -> list[int]:
+    """`rows` halved again and again, down to 1."""
+    return [rows >> bits for bits in range(1, rows.bit_length())]
+
+
 def _check(config: TrainConfig, shape: ModelConfig, hardware: Hardware) -> None:
     if config.sequence_length > shape.max_position_embeddings:
         raise HainaError(
@@ -70,16 +77,18 @@ def _check(config: TrainConfig, shape: ModelConfig, hardware: Hardware) -> None:
             f"{shape.max_position_embeddings} tokens",
             f"use at most {shape.max_position_embeddings}",
         )
-    needed, usable = (
-        estimate_for(config, shape, hardware.device, hardware.dtype),
-        usable_bytes(hardware.device),
-    )
-    if needed.total > usable:
-        fitting = fitting_settings(config, shape, usable)
+    usable = usable_bytes(hardware.device)
+
+    def needed(rows: int) -> int:
+        changed = config.model_copy(update={"micro_batch_size": rows})
+        return estimate_for(changed, shape, hardware.device, hardware.dtype).total
+
+    if needed(config.micro_batch_size) > usable:
+        fitting = next((rows for rows in _fewer(config.micro_batch_size) if needed(rows) <= usable), 0)
         raise HainaError(
             f"a step of {config.model.preset} with {config.micro_batch_size} x {config.sequence_length} tokens takes "
-            f"about {needed.total / 2**30:.1f} GiB, {usable / 2**30:.1f} GiB can be had",
-            f"what would fit: {'; or '.join(fitting)}" if fitting else "take a smaller preset",
+            f"about {human(needed(config.micro_batch_size))}, {human(usable)} can be had",
+            f"what would fit: --batch {fitting}" if fitting else "take a smaller preset or a shorter --seq",
         )
 
 

@@ -131,6 +131,7 @@ def test_json_has_everything(table):
     assert len(zh["residuals"]) == 17
     assert zh["left_out"][0]["within"] is True
     (prediction,) = zh["predictions"]
+    assert prediction["flops"] == prediction["optimum"]["flops"] == 6 * 8e6 * 16e6
     assert prediction["loss"]["low"] < prediction["loss"]["value"] < prediction["loss"]["high"]
     (budget,) = zh["budgets"]
     assert 6 * budget["size"]["value"] * budget["tokens"]["value"] == pytest.approx(1e15)
@@ -168,6 +169,10 @@ def test_presets_have_the_vocabulary_of_the_runs(synthetic, tmp_path):
     shape = preset("ours-30m")
     assert plan.size == shape.num_hidden_layers * shape.block_parameters + 8192 * shape.hidden_size
     assert planned("30M", 6e8, runs, "matmul").size == 3e7
+    # What it costs is counted as its size is, or the best split of that cost would be another's.
+    for size in ("blocks", "matmul", "flops"):
+        plan = planned("ours-30m", 6e8, runs, size)
+        assert plan.flops == 6 * plan.size * 6e8
 
 
 def test_errors(small, tmp_path):
@@ -175,6 +180,7 @@ def test_errors(small, tmp_path):
         (["--predict", "8M"], "--predict and --tokens belong together"),
         (["--tokens", "8M"], "--predict and --tokens belong together"),
         (["--predict", "ours-30m", "--tokens", "1M"], "the runs come from a table"),
+        (["--size", "heads", "--predict", "8M", "--tokens", "8M"], "size 'heads' is unknown"),
         (["--budget", "much"], "--budget much: not a number above 0"),
         (["--plot", tmp_path / "law.png"], "unknown kind of file"),
         (["--leave-out", "nobody"], "no such run"),
@@ -197,7 +203,7 @@ def test_quantities(text, value):
     assert quantity(text, "x") == value
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1", "0", "nan", "inf", "1e999", "three", "1MM"])
+@pytest.mark.parametrize("text", ["", "M", "-1", "0", "nan", "inf", "1e999", "1e300", "three", "1MM"])
 def test_quantities_that_are_none(text):
     with pytest.raises(HainaError, match="not a number above 0"):
         quantity(text, "x")

@@ -86,8 +86,8 @@ def test_every_rung_has_the_settings_of_the_dial_and_of_the_ladder():
 
 
 def test_the_window_is_one_for_all():
-    assert window_of(ladder()) == 128
-    assert window_of(ladder(train={})) == 512
+    assert {step.config.sequence_length for step in planned(ladder())[0]} == {128}
+    assert window_of(ladder(), {}) == 512
     wide = {**SIZES, "c": {"preset": "ours-30m"}}
     given = ladder(sizes=wide, train={})
     assert {settings(rung, given, PIECES, PLACE)[0].sequence_length for rung in rungs(given)} == {1024}
@@ -113,12 +113,15 @@ def test_costly_rungs_are_passed_over():
         ("sizes: {a: {}}\ntokens: [1M]\ntrain: {steps: 5}", ["train", "steps differs"]),
         ("sizes: {a: {}}\ntokens: [1M]\nrungs: 3", ["rungs"]),
         ("- a", ["not a ladder"]),
+        ("1: 2", ["1"]),
         ("a: [", ["not valid YAML"]),
+        (b"\xd8\x00", ["not valid YAML"]),
+        ("[" * 5000, ["not valid YAML"]),
     ],
 )
 def test_files_that_are_no_ladder(tmp_path, text, words):
     path = tmp_path / "ladder.yaml"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(HainaError) as raised:
         read_ladder(path)
     assert all(word in str(raised.value) for word in ["ladder.yaml", *words]), raised.value
@@ -128,6 +131,9 @@ def test_settings_that_do_not_fit():
     for changes, words in (
         ({"train": {"bathc": 3}}, "bathc"),
         ({"train": {"z_loss": -1}}, "z_loss"),
+        ({"train": {"sequence_length": "abc"}}, "train.sequence_length"),
+        ({"train": {"sequence_length": None}}, "train.sequence_length"),
+        ({"train": {"sequence_length": -4}}, "train.sequence_length"),
         ({"tokens": [20]}, "less than one step"),
     ):
         with pytest.raises(HainaError, match=words):

@@ -182,6 +182,7 @@ def test_a_table(tmp_path):
         ("tokens,loss\n1,2\n", ["no column parameters"]),
         ("parameters,tokens\n1,2\n", ["no column loss"]),
         ("parameters,tokens,loss\n1e6,1e6,nan\n", ["line 2", "loss is 'nan'"]),
+        ("parameters,tokens,loss\n1e6,1e200,3\n", ["line 2", "tokens is '1e200'"]),
         ("parameters,tokens,loss\n1e6,1e6,3\n1e6,-5,3\n", ["line 3", "tokens is '-5'"]),
         ("parameters,tokens,loss\n1e6\n", ["line 2", "tokens is ''"]),
         ("", ["no column parameters, tokens"]),
@@ -211,4 +212,11 @@ def test_tables_and_folders_do_not_mix(synthetic, tmp_path):
     written(synthetic, tmp_path / "runs")
     table = synthetic.write_table(tmp_path / "t.csv", synthetic.LAWS["shallow"])
     assert "differently" in refused([tmp_path / "runs", table])
-    assert "unknown" in refused([tmp_path / "runs"], size="heads")
+    for path in (tmp_path / "runs", table):
+        assert "size 'heads' is unknown" in refused([path], size="heads")
+
+
+@pytest.mark.parametrize("window", ["abc", 0, -1, None, 2.5])
+def test_a_window_that_is_none(synthetic, tmp_path, window):
+    text = refused([synthetic.write_run(tmp_path / "a", configuration={"sequence_length": window})])
+    assert "summary.json: sequence_length is" in text

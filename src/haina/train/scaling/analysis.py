@@ -155,14 +155,15 @@ def fit_law(runs: Sequence[Run], name: str, size: str, draws: int = DRAWS) -> La
 
 
 def forward_check(runs: Sequence[Run], name: str, size: str, draws: int = CHECK_DRAWS) -> list[Prediction]:
-    """Each run of the costlier half, predicted from all runs that cost less, if these are more than the parameters and
-    differ in size and in tokens."""
+    """Each run of the costlier half, predicted from all runs that cost less, if these are more than the parameters,
+    seeds apart, and differ in size and in tokens."""
     ordered = sorted(runs, key=lambda run: run.flops)
     found = []
     for run in ordered[len(ordered) // 2 :]:
         before = [other for other in ordered if other.flops < run.flops]
         spans = {size_of(other, size) for other in before}, {other.tokens for other in before}
-        if len(before) > PARAMETERS and all(len(values) > 1 for values in spans):
+        cells = {other.cell for other in before}
+        if len(cells) > PARAMETERS and all(len(values) > 1 for values in spans):
             law = fit_law(before, name, size, draws)
             found.append(law.predict(run.name, size_of(run, size), run.tokens, loss_of(run, name)))
     return found

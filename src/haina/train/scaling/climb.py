@@ -70,7 +70,8 @@ def plan(ladder: Ladder, derive: Derive) -> tuple[list[Step], list[Step]]:
     for name in names:
         if names.count(name) > 1:
             raise HainaError(
-                f"two rungs of the ladder are named {name}", "give tokens that differ in three digits"
+                f"two rungs of the ladder are named {name}",
+                "give tokens that differ in three digits, and each seed once",
             )
     steps.sort(key=lambda step: (step.flops, step.rung.name))
     most = ladder.most_flops or float("inf")

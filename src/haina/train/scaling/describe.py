@@ -10,8 +10,8 @@ from haina.runtime.errors import HainaError
 from haina.train.scaling.analysis import Analysis, Estimate, Law, Prediction
 from haina.train.scaling.law import NAMES
 from haina.train.scaling.resample import DRAWS, LEVEL
-from haina.train.scaling.runs import SIZES, Run, sizes_of
-from haina.train.scaling.table import GIVEN
+from haina.train.scaling.runs import SIZES, Run, check_size, sizes_of
+from haina.train.scaling.table import GIVEN, MOST
 
 FORM = "L(N, D) = E + A / N^alpha + B / D^beta"
 
@@ -24,25 +24,29 @@ class Planned:
         name: of the preset, or the number of parameters as given.
         size: counted as the analysis does.
         tokens: to read.
-        flops: of the training.
     """
 
     name: str
     size: float
     tokens: float
-    flops: float
+
+    @property
+    def flops(self) -> float:
+        """6 N D, as of a budget."""
+        return 6.0 * self.size * self.tokens
 
 
 def planned(name: str, tokens: float, runs: Sequence[Run], size: str) -> Planned:
     """The size of a preset with the vocabulary and the window of the runs, or a number of parameters.
 
     Raises:
-        HainaError: no such preset, or a preset where only a number will do.
+        HainaError: no such preset or way to count, or a preset where only a number will do.
     """
+    check_size(size)
     number = _number(name)
     shape = next((run.shape for run in runs if run.shape is not None), None)
     if number is not None:
-        return Planned(f"{number:,.0f}", number, tokens, 6.0 * number * tokens)
+        return Planned(f"{number:,.0f}", number, tokens)
     if shape is None:
         raise HainaError(
             f"--predict {name}: the runs come from a table", "give the number of parameters, as 3e7"
@@ -52,7 +56,7 @@ def planned(name: str, tokens: float, runs: Sequence[Run], size: str) -> Planned
     window = int(next(run.same["window"] for run in runs if "window" in run.same))
     # Its tokens are those of the runs' tokenizer: a loss a token of another vocabulary cannot be predicted from them.
     sizes = sizes_of(preset(name).model_copy(update={"vocab_size": shape.vocab_size}), window)
-    return Planned(name, sizes[size], tokens, 6.0 * sizes["flops"] * tokens)
+    return Planned(name, sizes[size], tokens)
 
 
 def _number(text: str) -> float | None:
@@ -61,17 +65,17 @@ def _number(text: str) -> float | None:
         value = float(text[:-1] if scale != 1.0 else text)
     except ValueError:
         return None
-    return value * scale if value > 0 else None
+    return value * scale if 0 < value * scale < MOST else None
 
 
 def quantity(text: str, option: str) -> float:
-    """`600M`, `1.5e18`, `2B`: a number above 0.
+    """`600M`, `1.5e18`, `2B`: a number above 0 and below `MOST`.
 
     Raises:
         HainaError: it is none.
     """
     value = _number(text.replace(",", "").replace("_", ""))
-    if value is None or value == float("inf"):
+    if value is None:
         raise HainaError(f"{option} {text}: not a number above 0", "write 600M, 2B or 1e18")
     return value
 

@@ -92,15 +92,15 @@ def read_ladder(path: Path) -> Ladder:
         HainaError: it is not there, is no YAML, or a field is wrong; the message names the field.
     """
     with os_errors_about(path):
-        text = path.read_text("utf-8")
+        data = path.read_bytes()
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise HainaError(f"{path}: not valid YAML ({str(error).splitlines()[0]})", "mend the file") from error
     if not isinstance(values, dict):
         raise HainaError(f"{path}: not a ladder", "it needs `sizes` and `tokens`")
     try:
-        return Ladder(**values)
+        return Ladder.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

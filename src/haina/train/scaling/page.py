@@ -81,8 +81,11 @@ def _marks(kind: str, points: Sequence[Point], across: bool) -> dict[str, Any]:
         trace["error_x" if across else "error_y"] = {
             "type": "data",
             "symmetric": False,
-            "array": [found.high - value for (_, found), value in zip(ends, middle, strict=True)],
-            "arrayminus": [value - found.low for (_, found), value in zip(ends, middle, strict=True)],
+            # A fit may lie outside of the middle of its draws.
+            "array": [max(0.0, found.high - value) for (_, found), value in zip(ends, middle, strict=True)],
+            "arrayminus": [
+                max(0.0, value - found.low) for (_, found), value in zip(ends, middle, strict=True)
+            ],
             "color": "#1d2733",
             "thickness": 1.2,
         }

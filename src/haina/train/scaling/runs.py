@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from haina.model.config import ModelConfig
-from haina.runtime.errors import HainaError
+from haina.runtime.errors import HainaError, os_errors_about
 from haina.runtime.files import read_json
 
 SUMMARY = "summary.json"
@@ -72,6 +72,16 @@ class Run:
         return tuple(self.sizes.values()), self.tokens
 
 
+def check_size(size: str) -> None:
+    """Refuse a way to count that is none of `SIZES`.
+
+    Raises:
+        HainaError: it is none.
+    """
+    if size not in SIZES:
+        raise HainaError(f"size {size!r} is unknown", f"choose one of: {', '.join(SIZES)}")
+
+
 def sizes_of(shape: ModelConfig, window: int) -> dict[str, float]:
     """The size of a model, counted in every way of `SIZES`.
 
@@ -104,7 +114,8 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         if path.suffix == ".csv":
             found += read_table(path)
         elif path.is_dir() and not _train_folder(path):
-            folders = {child: _train_folder(child) for child in sorted(path.iterdir()) if child.is_dir()}
+            with os_errors_about(path):
+                folders = {child: _train_folder(child) for child in sorted(path.iterdir()) if child.is_dir()}
             runs = {child: folder for child, folder in folders.items() if folder}
             if not runs:
                 raise HainaError(
@@ -153,14 +164,19 @@ def _read_folder(folder: Path, name: str) -> Run:
     if not isinstance(summary, dict):
         raise HainaError(f"{path}: not the summary of a training", "train again, or leave it out")
     made = _made_with(folder, summary)
-    settings = made.get("configuration") or {}
+    settings = made["configuration"] if isinstance(made.get("configuration"), dict) else {}
     steps, planned = summary.get("steps"), settings.get("steps")
     if isinstance(planned, int) and isinstance(steps, int) and steps < planned:
         raise HainaError(
             f"{path}: stopped at step {steps} of {planned}", "run its command again, or leave it out"
         )
     shape = _shape(folder, made)
-    window = int(settings.get("sequence_length") or shape.max_position_embeddings)
+    window = settings.get("sequence_length", shape.max_position_embeddings)
+    if not isinstance(window, int) or window < 1:
+        raise HainaError(
+            f"{path}: sequence_length is {window!r}, not a number above 0",
+            "train again, or leave the run out",
+        )
     tokens = _number(path, "tokens", summary.get("tokens"))
     sizes = sizes_of(shape, window)
     same = {
@@ -170,7 +186,7 @@ def _read_folder(folder: Path, name: str) -> Run:
         "window": window,
         "validation_tokens": settings.get("validation_tokens"),
     }
-    epochs = summary.get("epochs")
+    epochs = summary["epochs"] if isinstance(summary.get("epochs"), dict) else {}
     return Run(
         name,
         sizes,
@@ -181,7 +197,7 @@ def _read_folder(folder: Path, name: str) -> Run:
         shape,
         {key: value for key, value in same.items() if value is not None},
         {key: settings[key] for key in SAME if key in settings},
-        max(epochs.values(), default=0.0) if isinstance(epochs, dict) else 0.0,
+        max(epochs.values(), default=0.0),
     )
 
 

@@ -6,6 +6,7 @@ rules of `haina.train.dial`, so that the law is one of runs that are each traine
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +32,10 @@ class Pieces:
     pad_id: int | None
 
 
-def window_of(ladder: Ladder) -> int:
-    """Tokens a row, the same on every rung: as set, or what the rule gives to the widest model."""
-    if "sequence_length" in ladder.train:
-        return int(ladder.train["sequence_length"])
+def window_of(ladder: Ladder, given: Mapping[str, Any]) -> int:
+    """Tokens a row, the same on every rung: as set in `given`, or what the rule gives to the widest model."""
+    if "sequence_length" in given:
+        return int(given["sequence_length"])
     widest = max(
         (
             section.hidden_size or preset(section.preset).hidden_size,
@@ -52,9 +53,9 @@ def settings(rung: Rung, ladder: Ladder, pieces: Pieces, place: Place) -> tuple[
         HainaError: a setting of the ladder is unknown or out of range, or the rung is shorter than a step.
     """
     try:
-        window = window_of(ladder)
+        given = defaults_checked(ladder.train)
+        given["sequence_length"] = window = window_of(ladder, given)
         shape = rung.model.resolve(pieces.vocab_size, window, pieces.bos_id, pieces.eos_id, pieces.pad_id)
-        given = defaults_checked({**ladder.train, "sequence_length": window})
         chosen = apply(derive(shape, rung.tokens, place, given, window))
         # One evaluation, after the last step: the losses on the way belong to no finished schedule.
         upkeep = {

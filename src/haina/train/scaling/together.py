@@ -11,7 +11,7 @@ import numpy as np
 
 from haina.runtime.errors import HainaError
 from haina.train.scaling.law import PARAMETERS
-from haina.train.scaling.runs import SIZES, Run
+from haina.train.scaling.runs import Run, check_size
 from haina.train.scaling.table import GIVEN
 
 FEWEST = 3
@@ -39,9 +39,7 @@ def checked(runs: Sequence[Run], size: str) -> tuple[tuple[str, ...], list[str]]
     """
     if len(runs) < FEWEST:
         raise HainaError(f"{len(runs)} runs are too few for a law", f"give at least {FEWEST}, better a dozen")
-    for run in runs:
-        if size not in run.sizes and GIVEN not in run.sizes:
-            raise HainaError(f"size {size!r} is unknown", f"choose one of: {', '.join(SIZES)}")
+    check_size(size)
     if len({GIVEN in run.sizes for run in runs}) > 1:
         raise HainaError("tables and run folders count a model's size differently", "fit them apart")
     for name, advice in _ADVICE.items():
