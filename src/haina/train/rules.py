@@ -82,8 +82,8 @@ def adamw_rate(parameters: int) -> float:
 
 
 def matrix_momentum(steps: int) -> float:
-    """Muon's momentum: 0.9 was better than 0.95 in every run measured, of 200 to 2,000 steps; 0.95, its authors' choice,
-    is for runs much longer than those.
+    """Muon's momentum: 0.9 was better than 0.95 in every run measured, of 200 to 2,000 steps; 0.95, what its authors
+    choose, is for runs much longer than those.
     """
     return 0.95 if steps >= LONG_RUN else 0.9
 
