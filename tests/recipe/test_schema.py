@@ -56,6 +56,8 @@ def test_mistakes_are_one_line_that_names_the_field(overrides: list[str], messag
         (b"seed: [1", "not valid YAML"),
         (b"\xff\xfe\x00", "not valid YAML"),
         (b"- a\n- b\n", "must be a mapping"),
+        (b"", "is empty"),
+        (b"# nothing but a comment\n", "is empty"),
         (b"seed: -1\n", r"seed: must be >= 0 \(got -1\)"),
     ],
 )
@@ -72,9 +74,9 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.yaml")
 
 
-def test_an_empty_recipe_is_all_defaults_and_named_after_its_file(tmp_path: Path) -> None:
+def test_an_empty_mapping_is_all_defaults_and_named_after_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_bytes(b"")
+    path.write_bytes(b"{}\n")
     assert load_recipe(path) == Recipe(name="mine")
 
 
@@ -82,3 +84,11 @@ def test_an_empty_recipe_is_all_defaults_and_named_after_its_file(tmp_path: Path
 def test_no_override_escapes_as_another_exception(text: str) -> None:
     with contextlib.suppress(HainaError):
         assert build_recipe({"name": "a"}, [text], "test").name
+
+
+def test_a_name_too_long_for_a_folder_is_refused_in_a_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text("name: " + "x" * 100_000 + "\n")
+    with pytest.raises(HainaError, match="name: string should have at most 100 characters") as caught:
+        load_recipe(path, [])
+    assert len(str(caught.value)) < 400

@@ -31,6 +31,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="name of the run folder below runs/, unless --name is given",
     )
@@ -69,7 +70,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             "mend the file; recipes/quickstart.yaml is a complete example",
         ) from error
     if content is None:
-        content = {}
+        raise HainaError(f"{label}: is empty", "recipes/quickstart.yaml is a complete example")
     if not isinstance(content, dict):
         raise HainaError(
             f"{label}: must be a mapping of sections", "recipes/quickstart.yaml is a complete example"
@@ -138,12 +139,20 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     node[keys[-1]] = value
 
 
+# Characters of a wrong value that its message repeats.
+LONGEST_SHOWN = 120
 _BOUNDS = {
     "greater_than_equal": (">=", "ge"),
     "greater_than": (">", "gt"),
     "less_than_equal": ("<=", "le"),
     "less_than": ("<", "lt"),
 }
+
+
+def _shown(value: Any) -> str:
+    """A value as Python writes it, the beginning of a long one."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
 def describe_error(details: ErrorDetails, model: type[BaseModel]) -> str:
@@ -160,14 +169,14 @@ def describe_error(details: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{location}: missing, and it has no default"
     if kind in _BOUNDS:
         sign, key = _BOUNDS[kind]
-        return f"{location}: must be {sign} {context[key]} (got {value!r})"
+        return f"{location}: must be {sign} {context[key]} (got {_shown(value)})"
     if kind == "literal_error":
-        return f"{location}: must be {context['expected']} (got {value!r})"
+        return f"{location}: must be {context['expected']} (got {_shown(value)})"
     if kind == "value_error":
         return f"{location}: {context['error']}" if location else str(context["error"])
     message = details["msg"][0].lower() + details["msg"][1:]
     message = message.replace("input should be", "must be")
-    return f"{location}: {message} (got {value!r})"
+    return f"{location}: {message} (got {_shown(value)})"
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
